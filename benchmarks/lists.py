@@ -1,0 +1,175 @@
+"""Times every list, filter, sort and search through the real application, in this process.
+
+python benchmarks/lists.py [--only stocks] [--times 7] [--slow 20]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+from cases import Case, People, all_cases
+from django.db import connection
+from rest_framework import serializers
+from rest_framework.renderers import JSONRenderer
+
+from records.rest.keyset import Position, sort_keys
+from records.rest.renderers import ORJSONRenderer
+from records.rest.serializers import rows
+from stocks.models import Stock
+from stocks.serializers import StockSerializer
+from stocks.views import StockViewSet
+from users.models import User
+from users.views import UserViewSet
+
+PATIENCE = 3.0  # seconds for one case
+
+
+class Watch:
+    """The time that the database took, and the statements."""
+
+    def __init__(self) -> None:
+        self.seconds, self.statements = 0.0, []
+
+    def __call__(self, execute: Callable, sql: str, params: Any, many: bool, context: dict) -> Any:
+        began = time.perf_counter()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            self.seconds += time.perf_counter() - began
+            self.statements.append((sql, params))
+
+
+@contextmanager
+def watched():
+    watch = Watch()
+    with connection.execute_wrapper(watch):
+        yield watch
+
+
+def measure(client: Any, path: str, times: int) -> dict[str, Any]:
+    response = client.get(path)  # warms up
+    whole, database, began = [], [], time.perf_counter()
+    while len(whole) < times and (len(whole) < 2 or time.perf_counter() - began < PATIENCE):
+        with watched() as watch:
+            start = time.perf_counter()
+            response = client.get(path)
+            whole.append((time.perf_counter() - start) * 1000)
+        database.append(watch.seconds * 1000)
+    body = json.loads(response.content)
+    return {
+        "status": response.status_code,
+        "queries": len(watch.statements),
+        "ms": statistics.median(whole),
+        "db": statistics.median(database),
+        "rows": len(body.get("items", body.get("by_symbol", [body]))),
+        "total": f"{'~' if body.get('total_is_estimate') else ''}{body.get('total', '')}",
+        "body": body,
+    }
+
+
+def table(cases: list[Case], people: People, times: int, slow: float) -> None:
+    clients = {persona: people.client(persona) for persona in ("superuser", "owner")}
+    print(f"{'case':44} {'status':>6} {'SQL':>3} {'ms':>8} {'db ms':>8} {'rows':>4} {'total':>9}")
+    for case in cases:
+        result = measure(clients[case.persona], people.path(case), times)
+        mark = " <<<" if result["db"] > slow else ""
+        print(
+            f"{case.name:44} {result['status']:6} {result['queries']:3} {result['ms']:8.1f} {result['db']:8.1f} "
+            f"{result['rows']:4} {result['total']:>9}{mark}",
+            flush=True,
+        )
+
+
+def depth(people: People, times: int) -> None:
+    """A page by cursor near the start and near the end of the list, in both directions."""
+    client = people.client("superuser")
+    print(f"\n{'cursor':34} {'shallow ms':>10} {'deep ms':>8} {'deep/shallow':>12}  (time in the database)")
+    for model, view, path, sorts in (
+        (
+            Stock,
+            StockViewSet,
+            "/api/v1/stocks",
+            ("id", "price", "-price", "name", "-name", "created_at", "-created_at"),
+        ),
+        (User, UserViewSet, "/api/v1/users", ("id", "age", "-age", "name", "-name")),
+    ):
+        number = model.objects.count()
+        for sort in sorts:
+            keys = sort_keys(model, view.sort_fields, sort, "asc")
+            ordered = model.objects.order_by(*(key.ordering() for key in keys)).values_list(*(key.name for key in keys))
+            places = {"shallow": 10, "deep": number * 9 // 10, "middle": number // 20}
+            spots = {place: ordered[index] for place, index in places.items()}
+            for backwards in (False, True):
+                found = {}
+                for place, values in spots.items():
+                    token = Position(list(values), backwards).token(keys, f"cursor.{model._meta.label_lower}")
+                    found[place] = measure(client, f"{path}?sort_by={sort}&cursor={token}", times)["db"]
+                # Ten rows before the tenth row are cheap for another reason: compare with a page in the middle.
+                shallow = found["middle" if backwards else "shallow"]
+                name = f"{model._meta.db_table} by {sort}, {'backwards' if backwards else 'forwards'}"
+                print(f"{name:34} {shallow:10.2f} {found['deep']:8.2f} {found['deep'] / shallow:12.2f}", flush=True)
+
+
+def instances(people: People) -> None:
+    """100 rows by the list endpoint, and by what DRF does by default, in CPU time."""
+
+    class PlainSerializer(serializers.ModelSerializer):
+        user_id = serializers.IntegerField(source="owner_id")
+
+        class Meta:
+            model = Stock
+            fields = StockSerializer.Meta.fields
+
+    client = people.client("superuser")
+    first = Stock.objects.order_by("id")[:100]
+
+    def plain() -> bytes:
+        return JSONRenderer().render(PlainSerializer(first.all(), many=True).data)
+
+    def columns() -> bytes:
+        return ORJSONRenderer().render(list(rows(first.all(), StockSerializer)))
+
+    def endpoint() -> bytes:
+        return client.get("/api/v1/stocks?size=100&count=none").content
+
+    same = [json.loads(plain()), json.loads(columns()), json.loads(endpoint())["items"]]
+    spent = {name: cpu(call) for name, call in (("plain", plain), ("columns", columns), ("endpoint", endpoint))}
+    print(
+        f"\n100 stocks (same rows: {[row['id'] for row in same[0]] == [row['id'] for row in same[2]]}), CPU ms, median:"
+    )
+    print(f"  ModelSerializer and JSONRenderer, nothing around them   {spent['plain']:6.2f}")
+    print(f"  columns and orjson, nothing around them                 {spent['columns']:6.2f}")
+    print(f"  the endpoint: middleware, token, session query, page    {spent['endpoint']:6.2f}")
+    print(f"  ratio plain / columns                                   {spent['plain'] / spent['columns']:6.1f}")
+
+
+def cpu(call: Callable[[], Any], times: int = 60) -> float:
+    taken = []
+    for _ in range(times):
+        began = time.process_time()
+        call()
+        taken.append((time.process_time() - began) * 1000)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="cases whose name contains this; no depth, no comparison")
+    parser.add_argument("--times", type=int, default=7, help="measurements of each case; the median is shown")
+    parser.add_argument("--slow", type=float, default=20, help="mark cases with more ms in the database")
+    options = parser.parse_args()
+    people = People()
+    cases = [case for case in all_cases() if options.only in case.name]
+    print(f"{connection.vendor}: {User.objects.count():,} users, {Stock.objects.count():,} stocks")
+    table(cases, people, options.times, options.slow)
+    if not options.only:
+        depth(people, options.times)
+        instances(people)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""Fills the configured, migrated database with random but reproducible users and stocks.
+
+    python benchmarks/load.py [--users 100000] [--stocks 1000000]
+
+The same numbers give the same rows, but for their ids where the database was not empty.
+"""
+
+# ruff: noqa: E402 — Django has to be set up before models are imported
+
+import argparse
+import csv
+import io
+import itertools
+import os
+import random
+import secrets
+import string
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(64))
+
+import django
+
+django.setup()
+
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Max, Model
+
+from stocks.models import Stock
+from users.models import User
+
+SEED = 20_260_101
+FULL_FROM = 100
+START = datetime(2024, 1, 1, tzinfo=UTC)
+YEARS = timedelta(days=730)
+BATCH = 50_000
+
+FIRST_NAMES = [
+    "Alice",
+    "Bob",
+    "Carol",
+    "David",
+    "Emma",
+    "Frank",
+    "Grace",
+    "Hans",
+    "Ida",
+    "Jonas",
+    "Karl",
+    "Lena",
+    "Maria",
+    "Nina",
+    "Oscar",
+    "Paula",
+    "Quentin",
+    "Rosa",
+    "Stefan",
+    "Tina",
+    "Ulrich",
+    "Vera",
+    "Walter",
+    "Xenia",
+    "Yusuf",
+    "Zoe",
+    "Élodie",
+    "Øyvind",
+    "Ana",
+    "Ben",
+    "Clara",
+    "Dario",
+    "Elif",
+    "Felix",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jan",
+    "Kai",
+    "Lucia",
+]
+LAST_NAMES = [
+    "Smith",
+    "Jones",
+    "Miller",
+    "Garcia",
+    "Meyer",
+    "Rossi",
+    "Novak",
+    "Kowalski",
+    "Silva",
+    "Dubois",
+    "Jensen",
+    "Larsen",
+    "Nguyen",
+    "Kim",
+    "Tanaka",
+    "Singh",
+    "Patel",
+    "Khan",
+    "Ivanova",
+    "Petrov",
+    "Andersson",
+    "Costa",
+    "Moreau",
+    "Weber",
+    "Fischer",
+    "Wagner",
+    "Becker",
+    "Hoffmann",
+    "Schulz",
+    "Koch",
+    "Bauer",
+    "Richter",
+    "Klein",
+]
+HOSTS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
+PROVIDERS = (None, "google", "github", "gitlab")
+PROVIDER_WEIGHTS = (80, 15, 4.9, 0.1)
+
+
+def symbols(chance: random.Random, number: int = 500) -> list[str]:
+    known = ["AAPL", "GOOG", "MSFT", "AMZN", "TSLA", "BRK.B", "BF-B"]
+    made: dict[str, None] = dict.fromkeys(known)
+    while len(made) < number:
+        made["".join(chance.choices(string.ascii_uppercase, k=chance.choice((3, 4, 4, 4, 5))))] = None
+    return list(made)
+
+
+def stamps(chance: random.Random, position: float) -> dict[str, object]:
+    """Rows come in the order of time, roughly; a third was changed later."""
+    created = START + YEARS * position + timedelta(seconds=chance.uniform(0, 86_400))
+    changed = chance.random() < 0.33
+    updated = created + timedelta(seconds=chance.uniform(1, 8_000_000)) if changed else created
+    return {"created_at": created, "updated_at": updated, "version": 2 if changed else 1}
+
+
+def deletion(chance: random.Random, at: object) -> dict[str, object]:
+    return {
+        "deleted_at": at,
+        "deleted_by": None,
+        "deletion_reason": chance.choice(("", "on request", "duplicate")),
+        "deletion": uuid.UUID(int=chance.getrandbits(128), version=4),
+    }
+
+
+def users(first_id: int, number: int) -> Iterator[dict[str, object]]:
+    chance = random.Random(SEED)
+    for index in range(number):
+        first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
+        handle = f"{first}.{last}{index}".lower().replace("é", "e").replace("ø", "o")
+        row = {
+            "id": first_id + index,
+            "username": handle,
+            "email": f"{handle}@{chance.choice(HOSTS)}",
+            "password": "!",
+            "name": f"{first} {last}" if chance.random() < 0.9 else None,
+            "gender": chance.choices(("Male", "Female", None), (45, 45, 10))[0],
+            "age": min(99, max(16, int(chance.gauss(42, 15)))) if chance.random() < 0.85 else None,
+            "bio": f"Holds stocks since {chance.randint(1990, 2025)}." if chance.random() < 0.2 else None,
+            "phone_number": f"+49 30 {chance.randint(100000, 999999)}" if chance.random() < 0.3 else None,
+            "is_active": chance.random() >= 0.02,
+            "is_verified": chance.random() < 0.7,
+            "is_staff": chance.random() < 0.0005,
+            "oauth_provider": chance.choices(PROVIDERS, PROVIDER_WEIGHTS)[0],
+            **stamps(chance, index / number),
+        }
+        row["is_superuser"] = bool(row["is_staff"]) and chance.random() < 0.1
+        if chance.random() < 0.01:
+            row |= deletion(chance, row["updated_at"])
+        yield row
+
+
+def stocks(first_id: int, number: int, owners: list[int], gone: dict[int, dict]) -> Iterator[dict[str, object]]:
+    """A few symbols and a few people have most of the rows; the first person has a few thousand."""
+    chance = random.Random(SEED + 1)
+    names = symbols(chance)
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, len(names) + 1)))
+    usual = {name: chance.lognormvariate(4, 1.2) for name in names}
+    for index in range(number):
+        name = chance.choices(names, cum_weights=weights)[0]
+        owner = owners[int(len(owners) * chance.random() ** 2)]
+        row = {
+            "id": first_id + index,
+            "owner_id": owner,
+            "name": name,
+            "price": Decimal(max(1, int(usual[name] * chance.uniform(0.7, 1.3) * 10_000))).scaleb(-4),
+            "quantity": int(chance.lognormvariate(3, 1.5)) + 1,
+            "is_active": chance.random() >= 0.02,
+            **stamps(chance, index / number),
+        }
+        if owner in gone:
+            row |= gone[owner]
+        elif chance.random() < 0.01:
+            row |= deletion(chance, row["updated_at"])
+        yield row
+
+
+def insert(model: type[Model], rows: Iterable[dict[str, object]], number: int) -> None:
+    fields = model._meta.concrete_fields
+    defaults = {field.attname: field.get_default() for field in fields}
+    tuples = (tuple((defaults | row).values()) for row in rows)
+    store = _copy if connection.vendor == "postgresql" else _execute
+    began, done = time.perf_counter(), 0
+    while batch := list(itertools.islice(tuples, BATCH)):
+        store(model, fields, batch)
+        done += len(batch)
+        rate = done / (time.perf_counter() - began)
+        say(f"\r  {model._meta.db_table}: {done:,} of {number:,} ({rate:,.0f} rows a second)", end="")
+    say("")
+
+
+def _copy(model: type[Model], fields: list, batch: list[tuple]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows(batch)
+    text.seek(0)
+    columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    # CSV has one spelling for null and the empty text: which is meant, the column says.
+    texts = ", ".join(connection.ops.quote_name(field.column) for field in fields if not field.null)
+    with connection.cursor() as cursor:
+        cursor.copy_expert(
+            f"COPY {model._meta.db_table} ({columns}) FROM STDIN WITH (FORMAT csv, FORCE_NOT_NULL ({texts}))", text
+        )
+
+
+def _execute(model: type[Model], fields: list, batch: list[tuple]) -> None:
+    columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    marks = ", ".join(["%s"] * len(fields))
+    prepared = [
+        tuple(field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True))
+        for row in batch
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", prepared)
+
+
+def next_id(model: type[Model]) -> int:
+    return (model._base_manager.aggregate(last=Max("id"))["last"] or 0) + 1
+
+
+def load(number_of_users: int, number_of_stocks: int) -> None:
+    first = next_id(User)
+    gone: dict[int, dict] = {}
+
+    def remembered() -> Iterator[dict[str, object]]:
+        for row in users(first, number_of_users):
+            if "deleted_at" in row:
+                gone[row["id"]] = {key: row[key] for key in ("deleted_at", "deleted_by", "deletion_reason", "deletion")}
+            yield row
+
+    # One transaction: all or nothing. Indexes are built once at the end instead of row by row.
+    with connection.schema_editor() as editor:
+        for model in (User, Stock):
+            for index in model._meta.indexes:
+                editor.remove_index(model, index)
+        insert(User, remembered(), number_of_users)
+        owners = list(range(first, first + number_of_users))
+        insert(Stock, stocks(next_id(Stock), number_of_stocks, owners, gone), number_of_stocks)
+        if connection.vendor == "postgresql":
+            for model in (User, Stock):
+                editor.execute(
+                    f"SELECT setval(pg_get_serial_sequence('{model._meta.db_table}', 'id'), max(id)) "
+                    f"FROM {model._meta.db_table}",
+                    None,
+                )
+        # Foreign keys are deferred; an index cannot be made before they are checked.
+        connection.check_constraints()
+        for model in (User, Stock):
+            for index in model._meta.indexes:
+                say(f"  index {index.name}")
+                editor.add_index(model, index)
+    say("  statistics")
+    with connection.cursor() as cursor:
+        # PostgreSQL also marks pages as visible to all, as its autovacuum does a while later by itself.
+        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
+
+
+def say(text: str, end: str = "\n") -> None:
+    print(text, end=end, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--stocks", type=int, default=1_000_000)
+    options = parser.parse_args()
+    if options.users < 1 or options.stocks < 0:
+        sys.exit("--users must be at least 1, --stocks at least 0.")
+    if MigrationExecutor(connection).migration_plan(MigrationExecutor(connection).loader.graph.leaf_nodes()):
+        sys.exit("The database is not migrated: run `python manage.py migrate` first.")
+    if User.all_objects.count() > FULL_FROM:
+        sys.exit(f"Refused: the database has more than {FULL_FROM:,} users already, and is not for benchmarks.")
+    began = time.perf_counter()
+    say(f"Loading {options.users:,} users and {options.stocks:,} stocks ({connection.vendor}) …")
+    load(options.users, options.stocks)
+    say(f"Done in {time.perf_counter() - began:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""Settings, in the order of Django's documentation; every variable is described in `.env.example`."""
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+VERSION = "1.0.0"
+
+if (BASE_DIR / ".env").is_file():
+    environ.Env.read_env(BASE_DIR / ".env")
+
+
+def _text(name: str, default: str = "") -> str:
+    """The variable as it is, or `default` where it is unset or empty."""
+    # Not by django-environ, to which a value such as $ecret would be the name of another variable.
+    return os.environ.get(name) or default
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    value = _text(name, str(default)).strip().lower()
+    if value in {"true", "yes", "on", "1"}:
+        return True
+    if value in {"false", "no", "off", "0"}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not '{value}'.")
+
+
+def _number(name: str, default: int, *, least: int, most: int) -> int:
+    value = _text(name, str(default)).strip()
+    if not re.fullmatch("[0-9]{1,9}", value) or not least <= int(value) <= most:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}, not '{value}'.")
+    return int(value)
+
+
+def _list(name: str, default: str = "") -> list[str]:
+    return [item.strip() for item in _text(name, default).split(",") if item.strip()]
+
+
+def _rate(name: str, default: str) -> str:
+    """A DRF throttle rate such as `60/min`."""
+    rate = _text(name, default)
+    if not re.fullmatch("[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
+        raise ImproperlyConfigured(f"{name} must look like 60/min, not '{rate}'.")
+    return rate
+
+
+def _origin(name: str, origin: str) -> str:
+    origin = origin.rstrip("/")
+    if not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin):
+        raise ImproperlyConfigured(f"{name} must be an origin such as https://stocks.example.com, not '{origin}'.")
+    return origin
+
+
+def _url(name: str, parse: Callable[[str], dict], url: str) -> dict:
+    try:
+        return parse(url)
+    except Exception:
+        # The parsers raise many kinds of errors, some with the URL in them, and with it its password.
+        raise ImproperlyConfigured(f"{name} is not a URL that can be used.") from None
+
+
+# Core
+
+DEBUG = _flag("DEBUG", default=False)
+HTTPS = _flag("HTTPS", default=False)
+if DEBUG and HTTPS:
+    raise ImproperlyConfigured("DEBUG=true with HTTPS=true would show stack traces to the public: set DEBUG=false.")
+
+DATABASE_URL = _text("DATABASE_URL")
+
+
+def _own_secret_key() -> str:
+    """The key made at the first start, readable by this user alone."""
+    path = VAR_DIR / "secret_key"
+    VAR_DIR.mkdir(exist_ok=True)
+    try:
+        # O_EXCL: of several processes that start at once, one makes the key and all read it.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(64))
+    return path.read_text().strip()
+
+
+def _is_weak(key: str) -> bool:
+    return len(key) < 50 or len(set(key)) < 5 or key.startswith("django-insecure-")
+
+
+SECRET_KEY = _text("SECRET_KEY")
+if not SECRET_KEY and not DATABASE_URL:
+    SECRET_KEY = _own_secret_key()
+elif DATABASE_URL and _is_weak(SECRET_KEY):
+    raise ImproperlyConfigured(
+        f"SECRET_KEY is {'too weak' if SECRET_KEY else 'missing'}, and DATABASE_URL is set: set SECRET_KEY to at least "
+        "50 random characters, for instance the output of "
+        "`python3 -c 'import secrets; print(secrets.token_urlsafe(64))'`."
+    )
+
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+if any(re.search(r"[\s/]", host) for host in ALLOWED_HOSTS):
+    raise ImproperlyConfigured("ALLOWED_HOSTS must be host names separated by commas, without blanks or slashes.")
+APP_NAME = _text("APP_NAME", "Stocks")
+PORT = _number("PORT", 8000, least=1, most=65535)
+APP_URL = _origin("APP_URL", _text("APP_URL", f"http://127.0.0.1:{PORT}"))
+PING_MESSAGE = _text("PING_MESSAGE", "pong")
+TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0, least=0, most=100)
+WEB_WORKERS = _number("WEB_WORKERS", 1, least=1, most=1000)
+WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=1000)
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "rest_framework",
+    "records",
+    "users",
+    "stocks",
+]
+
+MIDDLEWARE = [
+    "records.audit.RequestContextMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "records.rest.routers.OptionalSlashMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+
+# What one request may carry: also the limit of the API (contract, section 1).
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# Cache
+
+CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", "locmemcache://"))}
+
+# Databases
+
+
+def _database() -> dict:
+    # SQLAlchemy's spelling of the scheme is common in deployments that come from elsewhere.
+    url = DATABASE_URL.replace("postgresql+psycopg2://", "postgresql://", 1)
+    if not url:
+        VAR_DIR.mkdir(exist_ok=True)
+        url = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
+    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql"}:
+        raise ImproperlyConfigured("DATABASE_URL must start with postgres://, postgresql:// or sqlite://.")
+    database = _url("DATABASE_URL", environ.Env.db_url_config, url)
+    if not database["NAME"]:
+        raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user@host:5432/name.")
+    return _sqlite(database) if database["ENGINE"].endswith("sqlite3") else _postgresql(database)
+
+
+def _sqlite(database: dict) -> dict:
+    return database | {
+        "OPTIONS": {
+            # Writers queue up from their first statement on, instead of failing when they upgrade a read lock.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
+        },
+    }
+
+
+def _postgres_password() -> str:
+    if not (path := _text("POSTGRES_PASSWORD_FILE")):
+        return _text("POSTGRES_PASSWORD")
+    try:
+        return Path(path).read_text().rstrip("\n")
+    except (OSError, ValueError) as error:
+        raise ImproperlyConfigured(f"POSTGRES_PASSWORD_FILE cannot be read: {error}.") from None
+
+
+def _postgresql(database: dict) -> dict:
+    database["PASSWORD"] = database.get("PASSWORD") or _postgres_password()
+    return database | {
+        "CONN_MAX_AGE": _number("DB_POOL_RECYCLE", 3600, least=0, most=10**8),
+        "CONN_HEALTH_CHECKS": _flag("DB_POOL_PRE_PING", default=True),
+        # A server-side cursor outlives the transaction that a pooler such as PgBouncer lends a connection for.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": database.get("OPTIONS", {})
+        | {
+            "connect_timeout": max(2, _number("DB_POOL_TIMEOUT", 30, least=0, most=3600)),
+            # A database host that vanished without a word is noticed in about a minute.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        },
+    }
+
+
+DATABASES = {"default": _database()}
+DB_CONNECTIONS_MAX = _number("DB_POOL_SIZE", 20, least=1, most=10**6) + _number(
+    "DB_MAX_OVERFLOW", 30, least=0, most=10**6
+)
+if WEB_WORKERS * WEB_THREADS > DB_CONNECTIONS_MAX:
+    raise ImproperlyConfigured(
+        f"WEB_WORKERS x WEB_THREADS is {WEB_WORKERS * WEB_THREADS}, each thread keeps one connection, and DB_POOL_SIZE "
+        f"+ DB_MAX_OVERFLOW allows {DB_CONNECTIONS_MAX}: raise the one or lower the other."
+    )
+SQL_ECHO = _flag("SQL_ECHO", default=False)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SEED_DEFAULTS = _flag("SEED_DEFAULTS", default=True)
+
+# Email
+
+EMAIL_CONFIG = _url("EMAIL_URL", environ.Env.email_url_config, _text("EMAIL_URL", "consolemail://"))
+EMAIL_BACKEND = EMAIL_CONFIG["EMAIL_BACKEND"]
+EMAIL_HOST = EMAIL_CONFIG.get("EMAIL_HOST") or ""
+EMAIL_PORT = EMAIL_CONFIG.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = EMAIL_CONFIG.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = EMAIL_CONFIG.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = EMAIL_CONFIG.get("EMAIL_FILE_PATH") or None
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = _text("DEFAULT_FROM_EMAIL", "stocks@localhost")
+
+# Internationalization
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+# Logging
+
+LOG_LEVEL = _text("LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not '{LOG_LEVEL}'.")
+LOG_FORMAT = _text("LOG_FORMAT", "text")
+if LOG_FORMAT not in {"text", "json"}:
+    raise ImproperlyConfigured(f"LOG_FORMAT must be text or json, not '{LOG_FORMAT}'.")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "request": {"()": "records.audit.RequestContextFilter"},
+        "crash": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
+    },
+    "formatters": {
+        "text": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"},
+        "json": {"()": "records.audit.JSONFormatter"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request"]},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"handlers": ["console"], "level": LOG_LEVEL, "propagate": False},
+        # Every request has its line from records.requests; here a crash adds its stack trace.
+        "django.request": {"filters": ["crash"]},
+        "django.server": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "django.db.backends": {"level": "DEBUG" if SQL_ECHO else "INFO"},
+    },
+}
+
+# Security
+
+CSRF_FAILURE_VIEW = "records.rest.errors.csrf_failure"
+CSRF_TRUSTED_ORIGINS = [APP_URL]
+CSRF_COOKIE_HTTPONLY = False  # the browsable API's script sends the token as a header
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)/?$", r"^ping/?$"]  # load balancers ask over plain HTTP
+X_FRAME_OPTIONS = "DENY"
+
+CORS_ALLOWED_ORIGINS = [_origin("CORS_ALLOWED_ORIGINS", origin) for origin in _list("CORS_ALLOWED_ORIGINS")]
+CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
+
+# Templates
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Authentication
+
+AUTH_USER_MODEL = "users.User"
+AUTHENTICATION_BACKENDS = ["users.authentication.AccountBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("username", "email", "name")},
+    },
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "rest_framework:login"
+LOGIN_REDIRECT_URL = "api-root"
+LOGOUT_REDIRECT_URL = "api-root"
+
+ACCESS_TOKEN_LIFETIME = timedelta(minutes=_number("ACCESS_TOKEN_MINUTES", 15, least=1, most=60 * 24 * 365))
+REFRESH_TOKEN_LIFETIME = timedelta(days=_number("REFRESH_TOKEN_DAYS", 14, least=1, most=3650))
+
+# Static files
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+if DEBUG:
+    # No collected files needed: served from where they are installed, looked up at each request.
+    STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True
+
+# Django REST framework
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "users.authentication.AccessTokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "records.rest.renderers.ORJSONRenderer",
+        "records.rest.renderers.RecordBrowsableAPIRenderer",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "records.rest.renderers.StrictContentNegotiation",
+    "DEFAULT_PARSER_CLASSES": ["records.rest.parsers.StrictJSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": _rate("THROTTLE_ANON", "60/min"),
+        "user": _rate("THROTTLE_USER", "600/min"),
+    },
+    "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
+    "EXCEPTION_HANDLER": "records.rest.errors.problem_response",
+    "NUM_PROXIES": TRUSTED_PROXIES,
+    "COERCE_DECIMAL_TO_STRING": False,
+    "URL_FORMAT_OVERRIDE": "format",
+    "DATETIME_FORMAT": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": APP_NAME,
+    "DESCRIPTION": (
+        "Users and the stocks they hold. Lists page, filter, sort and search alike; errors are problem details "
+        "(RFC 9457). To try it out: `POST /api/v1/auth/register`, then `POST /api/v1/auth/login`, then **Authorize** "
+        "with the access token."
+    ),
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
+    "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+}

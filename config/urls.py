@@ -1,0 +1,46 @@
+"""The table of contents."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
+
+import stocks.urls
+import users.urls
+from config import service
+from records.rest.routers import RecordRouter
+from records.rest.views import UnknownPathView
+
+router = RecordRouter()
+router.registry += users.urls.router.registry
+router.registry += stocks.urls.router.registry
+
+# The browsable API's own, at paths without a trailing slash.
+browser_login = [
+    path("login", LoginView.as_view(template_name="rest_framework/login.html"), name="login"),
+    path("logout", LogoutView.as_view(), name="logout"),
+]
+
+urlpatterns = [
+    path("", service.IndexView.as_view(), name="index"),
+    path("favicon.ico", service.favicon),
+    path("ping", service.PingView.as_view(), name="ping"),
+    path("health/live", service.LiveView.as_view(), name="live"),
+    path("health/ready", service.ReadyView.as_view(), name="ready"),
+    path("api/v1", router.get_api_root_view(), name="api-root"),
+    path("api/v1/", include(users.urls)),
+    path("api/v1/", include(stocks.urls)),
+    path("api/v1/", include(router.urls)),
+    path("api/", include((browser_login, "rest_framework"))),
+    re_path(r"^api(/.*)?$", UnknownPathView.as_view()),
+    path("openapi.json", service.openapi, name="schema"),
+    path("docs", service.read_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
+    path("redoc.js", service.redoc_script, name="redoc-script"),
+    path("redoc", service.read_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "records.rest.errors.bad_request"
+handler403 = "records.rest.errors.permission_denied"
+handler404 = "records.rest.errors.page_not_found"
+handler500 = "records.rest.errors.server_error"

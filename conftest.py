@@ -1,0 +1,105 @@
+from itertools import count
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import Permission
+from django.core.cache import cache
+from rest_framework.test import APIClient
+from zeal import zeal_context
+from zeal.patch import patch
+
+from stocks.models import Stock
+from users.models import Session, User
+from users.tokens import access_token
+
+PASSWORD = "correct-horse-7-battery"
+
+_numbers = count(1)
+
+
+def pytest_configure() -> None:
+    patch()  # what zeal's app does for a whole project, for the tests alone
+    # A real hash costs 50 ms by design, and collected static files are for servers.
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    django_settings.STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    django_settings.WHITENOISE_USE_FINDERS = django_settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache():
+    cache.clear()
+
+
+class Client(APIClient):
+    """Speaks JSON, and answers 500 as a server would instead of raising: also to a query in a loop."""
+
+    def __init__(self, user: User | None = None) -> None:
+        super().__init__(raise_request_exception=False)
+        self.user = user
+        if user is not None:
+            request = type("Request", (), {"META": {}, "headers": {}})
+            session, _ = Session.objects.start(user, request)
+            self.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
+
+    def request(self, **kwargs):
+        with zeal_context():
+            return super().request(**kwargs)
+
+
+@pytest.fixture
+def make_user(db):
+    def make(**fields) -> User:
+        number = next(_numbers)
+        fields = {"username": f"person{number}", "email": f"person{number}@example.com"} | fields
+        return User.objects.create_user(**fields)
+
+    return make
+
+
+@pytest.fixture
+def make_stock(db):
+    def make(owner: User, **fields) -> Stock:
+        return Stock.objects.create(**{"owner": owner, "name": "AAPL", "price": "175.5", "quantity": 10} | fields)
+
+    return make
+
+
+@pytest.fixture
+def staff_with(make_user):
+    """A member of staff with just these model permissions: `staff_with("view_stock", "change_stock")`."""
+
+    def make(*codenames: str) -> Client:
+        user = make_user(is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        return Client(user)
+
+    return make
+
+
+@pytest.fixture
+def anonymous(db) -> Client:
+    return Client()
+
+
+@pytest.fixture
+def owner(make_user) -> Client:
+    return Client(make_user())
+
+
+@pytest.fixture
+def stranger(make_user) -> Client:
+    return Client(make_user())
+
+
+@pytest.fixture
+def staff(staff_with) -> Client:
+    """Staff with every permission on users and stocks."""
+    return staff_with(*(f"{verb}_{name}" for verb in ("view", "add", "change", "delete") for name in ("user", "stock")))
+
+
+@pytest.fixture
+def superuser(make_user) -> Client:
+    return Client(make_user(is_staff=True, is_superuser=True))

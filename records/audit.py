@@ -1,0 +1,75 @@
+"""Who acts in this request, under which id."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from django.http import HttpRequest, HttpResponse
+
+logger = logging.getLogger("records.requests")
+
+_request: ContextVar[HttpRequest | None] = ContextVar("request", default=None)
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def request_id() -> str | None:
+    """The id of the request being answered; None outside of one."""
+    return _request_id.get()
+
+
+def actor_id() -> int | None:
+    """The id of the user who acts in this request; None for strangers and outside of requests."""
+    user = getattr(_request.get(), "user", None)
+    return user.pk if user is not None and user.is_authenticated else None
+
+
+class RequestContextMiddleware:
+    """Gives each request an id, the caller's own if it sent a sane one, and a line in the log."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started = time.perf_counter()
+        sent = request.headers.get("X-Request-ID", "")
+        identifier = sent if SANE_REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+        tokens = _request.set(request), _request_id.set(identifier)
+        try:
+            response = self.get_response(request)
+            response["X-Request-ID"] = identifier
+            milliseconds = (time.perf_counter() - started) * 1000
+            # The path without its query, which may carry what belongs in no log; %r keeps line breaks out.
+            logger.info("%s %r %d %.1fms", request.method, request.path, response.status_code, milliseconds)
+            return response
+        finally:
+            _request.reset(tokens[0])
+            _request_id.reset(tokens[1])
+
+
+class RequestContextFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id() or "-"
+        return True
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "request_id": getattr(record, "request_id", "-"),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)

@@ -1,0 +1,99 @@
+"""Everything between a checkout and a running service, for `make serve` and the container alike."""
+
+import hashlib
+import os
+import secrets
+import socket
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, connection
+from granian.constants import Interfaces
+from granian.server import Server
+
+
+class Command(BaseCommand):
+    help = "Migrate, make an administrator where there is none, collect static files, and serve."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
+        parser.add_argument("--reload", action="store_true", help="Restart when a file changes.")
+
+    def handle(self, *, host: str, reload: bool, **options: Any) -> None:
+        self.check_port(host)
+        self.prepare_database()
+        self.make_administrator()
+        if not settings.DEBUG:
+            self.collect_static()
+        connection.close()
+        self.stdout.write(
+            f"{settings.APP_NAME} is at http://{host}:{settings.PORT}  (API /api/v1, docs /docs, admin /admin/). "
+            "Ctrl-C ends it.",
+            ending="\n",
+        )
+        self.stdout.flush()
+        Server(
+            "config.wsgi:application",
+            address=host,
+            port=settings.PORT,
+            interface=Interfaces.WSGI,
+            workers=1 if reload else settings.WEB_WORKERS,
+            blocking_threads=settings.WEB_THREADS,
+            # A worker that died is replaced; one that hangs while stopping is ended.
+            respawn_failed_workers=True,
+            workers_kill_timeout=10,
+            log_enabled=settings.LOG_LEVEL == "DEBUG",
+            reload=reload,
+            reload_paths=[settings.BASE_DIR / name for name in ("config", "records", "users", "stocks")],
+            working_dir=settings.BASE_DIR,
+        ).serve()
+
+    def check_port(self, host: str) -> None:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, settings.PORT))
+            except (OSError, OverflowError) as error:
+                raise CommandError(
+                    f"Port {settings.PORT} cannot be used ({getattr(error, 'strerror', error)}): "
+                    "end what uses it, or choose another with PORT=…"
+                ) from None
+
+    def prepare_database(self) -> None:
+        try:
+            connection.ensure_connection()
+            call_command("migrate", interactive=False, verbosity=0)
+        except Error as error:
+            # The first line says what and where; none of them holds the password.
+            reason = " ".join(str(error).split())
+            raise CommandError(f"The database cannot be used, see DATABASE_URL: {reason}") from None
+
+    def collect_static(self) -> None:
+        """Compressing takes seconds: only where a file has changed since the last time."""
+        files = (
+            (path, storage.size(path), storage.get_modified_time(path).isoformat())
+            for finder in get_finders()
+            for path, storage in finder.list([])
+        )
+        digest = hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
+        stamp = settings.STATIC_ROOT / ".collected"
+        if not stamp.is_file() or stamp.read_text() != digest:
+            call_command("collectstatic", interactive=False, verbosity=0)
+            stamp.write_text(digest)
+
+    def make_administrator(self) -> None:
+        users: Any = get_user_model().objects
+        if users.superusers().exists():
+            return
+        password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or secrets.token_urlsafe(12)
+        username = users.free_username("admin")
+        users.create_superuser(username, password=password)
+        if os.environ.get("DJANGO_SUPERUSER_PASSWORD"):
+            self.stdout.write(f"Made the administrator '{username}' with the password of DJANGO_SUPERUSER_PASSWORD.")
+        else:
+            self.stdout.write(f"Made the administrator '{username}' with the password {password} (shown only now).")

@@ -1,0 +1,193 @@
+"""Every error as a problem detail (RFC 9457), from whichever source."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import DataError, Error, IntegrityError, InterfaceError, OperationalError, models
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.shortcuts import render
+from redis.exceptions import RedisError
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.utils.serializer_helpers import ReturnDict
+from rest_framework.views import exception_handler
+
+from records import audit
+from records.models import constraint_fields
+from records.rest.parsers import PayloadTooLarge
+from records.rest.renderers import PROBLEM_TYPE
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+#: Faults of the request as a whole; they become the problem's `detail`.
+GENERAL = api_settings.NON_FIELD_ERRORS_KEY
+
+
+class Conflict(exceptions.APIException):
+    status_code = HTTPStatus.CONFLICT
+    default_detail = "The request conflicts with the present state."
+
+
+class ServiceUnavailable(exceptions.APIException):
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_detail = "The database cannot be reached at the moment. Please try again."
+    wait = RETRY_AFTER_SECONDS
+
+
+def problem(status: int, detail: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return body | {"request_id": audit.request_id()}
+
+
+def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler; None lets Django log the crash and answer 500."""
+    exc = _as_api_exception(exc)
+    response = exception_handler(exc, context)
+    if response is None:
+        return None
+    errors: dict[str, list[str]] = {}
+    detail = _sentence(exc)
+    if isinstance(exc, exceptions.ValidationError):
+        errors = _flatten(exc.detail)
+        general = errors.pop(GENERAL, [])
+        detail = " ".join(general) or _summary(errors)
+    body = problem(response.status_code, detail, errors)
+    # The browsable API shows each error beside its field: it finds the form behind the data.
+    serializer = getattr(getattr(exc, "detail", None), "serializer", None)
+    response.data = ReturnDict(body, serializer=serializer) if serializer is not None else body
+    return response
+
+
+def _sentence(exc: Exception) -> str:
+    detail = getattr(exc, "detail", None)
+    if isinstance(exc, exceptions.MethodNotAllowed) or not isinstance(detail, (list, dict)):
+        return str(detail if detail is not None else exc) or "Not found."
+    return exc.__class__.__name__
+
+
+def _summary(errors: dict[str, list[str]]) -> str:
+    if len(errors) > 1:
+        return f"{len(errors)} fields are at fault: {', '.join(errors)}."
+    [(name, [message, *_])] = errors.items()
+    return message if f"'{name}'" in message else f"{name}: {message}"
+
+
+def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
+    """Nested errors under dotted names: `{"prices": {"AAPL": […]}}` becomes `{"prices.AAPL": […]}`."""
+    if isinstance(detail, dict):
+        flat: dict[str, list[str]] = {}
+        for key, value in detail.items():
+            # A fault of a nested whole is a fault of the field that holds it.
+            path = name if key == GENERAL and name else f"{name}.{key}" if name else str(key)
+            flat |= _flatten(value, path)
+        return flat
+    if isinstance(detail, list):
+        texts = [_text(item) for item in detail if not isinstance(item, (dict, list))]
+        flat = {name or GENERAL: texts} if texts else {}
+        for index, item in enumerate(detail):
+            if isinstance(item, (dict, list)):
+                flat |= _flatten(item, f"{name}.{index}" if name else str(index))
+        return flat
+    return {name or GENERAL: [_text(detail)]}
+
+
+def _text(detail: Any) -> str:
+    # A message may quote what was sent, and a lone surrogate cannot be sent back.
+    return str(detail).encode("utf-8", "replace").decode()
+
+
+def _as_api_exception(exc: Exception) -> Exception:
+    if isinstance(exc, ModelValidationError):
+        details = exc.message_dict if hasattr(exc, "error_dict") else {GENERAL: exc.messages}
+        return exceptions.ValidationError({GENERAL if key == "__all__" else key: text for key, text in details.items()})
+    if isinstance(exc, RequestDataTooBig):
+        return PayloadTooLarge()
+    if isinstance(exc, (SuspiciousOperation, UnreadablePostError)):
+        return exceptions.ParseError("The request could not be read.")
+    if isinstance(exc, RedisError):
+        logger.error("Cache unavailable: %s", exc)
+        return ServiceUnavailable("The cache cannot be reached at the moment. Please try again.")
+    if isinstance(exc, Error):
+        return _from_database(exc)
+    return exc
+
+
+def _from_database(exc: Error) -> Exception:
+    if isinstance(exc, IntegrityError):
+        return _from_constraint(exc)
+    if isinstance(exc, DataError):
+        return exceptions.ValidationError("A value is out of the range that can be stored.")
+    if isinstance(exc, (OperationalError, InterfaceError)):
+        logger.error("Database unavailable: %s", str(exc).strip().splitlines()[:1])
+        return ServiceUnavailable()
+    return exc
+
+
+def _from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
+    """The answer that the check before the write would have given, had it not lost the race."""
+    constraint = _constraints().get(_violated_name(exc))
+    if constraint is None:
+        return exceptions.ValidationError("This conflicts with what is stored.")
+    message = str(constraint.get_violation_error_message())
+    return exceptions.ValidationError({next(iter(constraint_fields(constraint)), GENERAL): [message]})
+
+
+def _violated_name(exc: IntegrityError) -> str:
+    diagnostics = getattr(exc.__cause__, "diag", None)
+    if diagnostics is not None:
+        return diagnostics.constraint_name or ""
+    # SQLite: "CHECK constraint failed: NAME", "UNIQUE constraint failed: index 'NAME'".
+    match = re.search(r"constraint failed: (?:index ')?(\w+)", str(exc))
+    return match[1] if match else ""
+
+
+@cache
+def _constraints() -> dict[str, models.BaseConstraint]:
+    return {constraint.name: constraint for model in apps.get_models() for constraint in model._meta.constraints}
+
+
+def _django_handler(status: int, detail: str) -> Callable[..., HttpResponse]:
+    """A handler for what never reaches a DRF view: a bad Host header, a crash, an unknown page."""
+
+    def handle(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
+        answer, text = status, detail
+        error = sys.exc_info()[1]
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, (OperationalError, InterfaceError)):
+            answer, text = HTTPStatus.SERVICE_UNAVAILABLE, ServiceUnavailable.default_detail
+        if request.path.startswith("/api/") or "text/html" not in request.META.get("HTTP_ACCEPT", ""):
+            response = HttpResponse(json.dumps(problem(answer, text)), status=answer, content_type=PROBLEM_TYPE)
+        else:
+            response = render(None, "error.html", problem(answer, text), status=answer)
+        if answer == HTTPStatus.METHOD_NOT_ALLOWED:
+            response["Allow"] = "GET, HEAD"
+        if answer == HTTPStatus.SERVICE_UNAVAILABLE:
+            response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
+
+    return handle
+
+
+csrf_failure = _django_handler(403, "The CSRF token is missing or wrong: reload the page and try again.")
+bad_request = _django_handler(400, "The request could not be understood.")
+permission_denied = _django_handler(403, "This is not allowed.")
+page_not_found = _django_handler(404, "There is nothing at this address.")
+method_not_allowed = _django_handler(405, "This address can only be read.")
+server_error = _django_handler(500, "Something went wrong on our side. The request id tells us what.")

@@ -1,0 +1,41 @@
+"""One spelling of every path, with and without its last slash."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from rest_framework.permissions import AllowAny
+from rest_framework.routers import APIRootView, DefaultRouter
+
+from records.rest.views import StrictMixin
+
+
+class OptionalSlashMiddleware:
+    """`/api/v1/stocks/` is `/api/v1/stocks`, for every method, with no redirect; the admin keeps its own slashes."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        path = request.path_info
+        if path.endswith("/") and path != "/" and not path.startswith("/admin/"):
+            # request.path stays as it was asked: links are made from it.
+            request.path_info = path[:-1]
+        return self.get_response(request)
+
+
+class RootView(StrictMixin, APIRootView):
+    """Every collection of the service."""
+
+    permission_classes = (AllowAny,)
+    name = "API"
+
+
+class RecordRouter(DefaultRouter):
+    """Routes without a trailing slash, and a root that lists every collection."""
+
+    include_format_suffixes = False
+    include_root_view = False  # it stands at /api/v1, without the slash that an included route begins behind
+    APIRootView = RootView
+
+    def __init__(self) -> None:
+        super().__init__(trailing_slash=False)

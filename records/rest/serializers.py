@@ -1,0 +1,213 @@
+"""What a resource takes and gives. Reads are rows of columns; serializers validate input and describe both."""
+
+import difflib
+from decimal import Decimal
+from functools import cache
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import models
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.settings import api_settings
+from rest_framework.validators import UniqueValidator
+
+from records.models import BIGINT_MAX, Record, SoftDeletable, Unique, constraint_fields
+
+#: What Django's own form adds to every submission.
+FORM_FIELDS = {"csrfmiddlewaretoken"}
+DELETION_COLUMNS = ("is_deleted", "deleted_at", "deleted_by", "deletion_reason")
+
+NON_FIELD_ERRORS_KEY = api_settings.NON_FIELD_ERRORS_KEY
+_JSON_NAMES = {
+    list: "a list",
+    str: "a text",
+    bool: "a truth value",
+    int: "a number",
+    Decimal: "a number",
+    type(None): "null",
+}
+
+_by_model: dict[type[Record], type["RecordSerializer"]] = {}
+
+
+def did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """Text from outside in a message: printable, short."""
+    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return clean if len(clean) <= limit else f"{clean[:limit]}…"
+
+
+class StrictFieldsMixin:
+    """Refuses fields that are unknown or read-only, all at once and beside the other errors."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            kind = _JSON_NAMES.get(type(data), "something else")
+            raise ValidationError({NON_FIELD_ERRORS_KEY: [f"An object is expected, not {kind}."]})
+        errors = self._refused(data)
+        try:
+            value = super().to_internal_value(data)  # type: ignore[misc]
+        except ValidationError as error:
+            raise ValidationError(errors | error.detail) from None  # type: ignore[operator]
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+    def _refused(self, data: dict) -> dict[str, list[ErrorDetail]]:
+        fields: dict[str, serializers.Field] = self.fields  # type: ignore[attr-defined]
+        writable = {name for name, field in fields.items() if not field.read_only}
+        errors = {}
+        for name in data:
+            if name in writable or name in FORM_FIELDS:
+                continue
+            if name in fields:
+                errors[name] = [ErrorDetail("This field is read-only.", code="read_only")]
+            else:
+                key = shown(str(name))
+                errors[key] = [ErrorDetail(f"Unknown field.{did_you_mean(key, writable)}", code="unknown")]
+        return errors
+
+
+class StrictSerializer(StrictFieldsMixin, serializers.Serializer):
+    """A body that is not a stored row."""
+
+
+class PlainDigitsMixin:
+    """Digits as people write them: to Python, `1_0` and `١٠` are 10 as well."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, str) and ("_" in data or not data.isascii()):
+            self.fail("invalid")  # type: ignore[attr-defined]
+        return super().to_internal_value(data)  # type: ignore[misc]
+
+
+class IntegerField(PlainDigitsMixin, serializers.IntegerField):
+    pass
+
+
+class DecimalField(PlainDigitsMixin, serializers.DecimalField):
+    pass
+
+
+class BigIntegerField(IntegerField):
+    """Whole numbers that the database can hold."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**{"min_value": -BIGINT_MAX - 1, "max_value": BIGINT_MAX} | kwargs)
+
+
+class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
+    """`Meta.fields` names the columns that reads select, and writes accept but for `read_only_fields`.
+
+    `Meta.staff_fields` are writable for callers with the model permission to change (or add) only.
+    """
+
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.BigIntegerField: BigIntegerField,
+        models.IntegerField: IntegerField,
+        models.SmallIntegerField: IntegerField,
+        models.DecimalField: DecimalField,
+    }
+
+    Meta: ClassVar[Any]
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Meta" in cls.__dict__ and cls.__module__.endswith(".serializers"):
+            _by_model.setdefault(cls.Meta.model, cls)
+
+    def build_standard_field(self, field_name, model_field):
+        field_class, kwargs = super().build_standard_field(field_name, model_field)
+        # `validate` asks the constraints themselves, deleted rows included, and they have words of their own.
+        kwargs["validators"] = [
+            validator for validator in kwargs.get("validators", ()) if not isinstance(validator, UniqueValidator)
+        ]
+        if isinstance(model_field, models.BooleanField) and model_field.has_default():
+            kwargs["initial"] = model_field.default  # an empty HTML form shows what is stored where nothing is said
+        return field_class, kwargs
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        fields = super().get_fields()
+        user = getattr(self.context.get("request"), "user", None)
+        for name in set(getattr(self.Meta, "staff_fields", ())) - self.open_fields(user):
+            fields[name].read_only = True
+            fields[name].required = False
+        return fields
+
+    def open_fields(self, user: Any) -> set[str]:
+        """Those of `Meta.staff_fields` that this caller may set; without a caller (the schema) all."""
+        verb = "add" if self.instance is None else "change"
+        if user is None or (user.is_authenticated and user.may(verb, self.Meta.model)):
+            return set(self.Meta.staff_fields)
+        return set()
+
+    def get_unique_together_constraints(self, model):
+        return iter(())  # `validate` asks the constraints themselves
+
+    def get_validators(self) -> list:
+        return list(getattr(self.Meta, "validators", []))
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Asks the model's unique constraints about the given fields; the rest of a row is not looked at."""
+        model = self.Meta.model
+        row = model(**{"pk": self.instance.pk} if self.instance else {})
+        row._state.adding = self.instance is None
+        given = {name: value for name, value in attrs.items() if name in _column_names(model)}
+        for name, value in given.items():
+            setattr(row, name, value)
+        errors: dict[str, list[str]] = {}
+        for constraint in model._meta.constraints:
+            if isinstance(constraint, Unique) and given.keys() & set(constraint_fields(constraint)):
+                try:
+                    constraint.validate(model, row)
+                except ModelValidationError as error:
+                    errors |= error.message_dict
+        if errors:
+            raise ValidationError(errors)
+        return attrs
+
+    def replaced(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """What PUT stores: fields left out take their default; an owner has none and stays."""
+        missing = {}
+        for field in self.fields.values():
+            if field.read_only or field.source in attrs or field.source not in _column_names(self.Meta.model):
+                continue
+            column = self.Meta.model._meta.get_field(field.source)
+            if not column.is_relation and (column.has_default() or column.null or column.empty_strings_allowed):
+                missing[field.source] = column.get_default()
+        return missing | attrs
+
+
+@cache
+def _column_names(model: type[Record]) -> frozenset[str]:
+    return frozenset(name for field in model._meta.concrete_fields for name in (field.name, field.attname))
+
+
+def serializer_for(model: type[Record]) -> type[RecordSerializer]:
+    """The serializer of a model's resource, for those who reach its rows by a relation and may not import it."""
+    return _by_model[model]
+
+
+@cache
+def columns(serializer_class: type[RecordSerializer]) -> dict[str, str]:
+    """Response field → column, in the order of the response."""
+    fields = serializer_class().get_fields()
+    return {name: field.source or name for name, field in fields.items() if not field.write_only}
+
+
+def rows(queryset: QuerySet, serializer_class: type[RecordSerializer], names: list[str] | None = None) -> QuerySet:
+    """The response rows of `queryset`: dictionaries of just the columns behind `names`, no model instances."""
+    sources: dict[str, Any] = dict(columns(serializer_class))
+    if issubclass(queryset.model, SoftDeletable):
+        sources |= {name: name for name in DELETION_COLUMNS}
+    chosen = list(columns(serializer_class)) if names is None else names
+    renamed: dict[str, Any] = {name: F(sources[name]) for name in chosen if sources[name] != name}
+    if "is_deleted" in chosen:
+        renamed["is_deleted"] = ExpressionWrapper(Q(deleted_at__isnull=False), BooleanField())
+    return queryset.annotate(**renamed).values(*chosen)

@@ -1,0 +1,299 @@
+"""How every resource behaves over HTTP. A resource declares; what it does is here, once."""
+
+import re
+import uuid
+from functools import cache
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import models, transaction
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ParseError, ValidationError
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from records.models import BIGINT_MAX, SoftDeletable
+from records.rest.errors import Conflict
+from records.rest.filters import RecordFilterBackend, SearchBackend
+from records.rest.pagination import RecordPagination, chosen_fields
+from records.rest.parsers import PayloadTooLarge, StrictJSONParser
+from records.rest.permissions import VERBS, RecordPermission
+from records.rest.serializers import RecordSerializer, StrictSerializer, did_you_mean, rows, shown
+
+
+class StrictMixin:
+    """Refuses bodies that are too large and query parameters that nobody knows."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isascii() or not length.isdecimal():
+            raise ParseError("The Content-Length is not a number.")
+        if len(length) > 18 or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise PayloadTooLarge
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        self.check_parameters(request)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Counts every caller, those too who are then refused for want of a (good) token."""
+        try:
+            super().perform_authentication(request)  # type: ignore[misc]
+        finally:
+            super().check_throttles(request)  # type: ignore[misc]
+
+    def check_throttles(self, request: Request) -> None:
+        pass  # counted above; DRF would ask here, after its permissions
+
+    def known_parameters(self) -> frozenset[str]:
+        return frozenset()
+
+    def check_parameters(self, request: Request) -> None:
+        known = self.known_parameters() | {api_settings.URL_FORMAT_OVERRIDE}
+        errors = {}
+        for name, values in request.query_params.lists():
+            if name not in known:
+                errors[shown(name)] = [f"Unknown parameter '{shown(name)}'.{did_you_mean(name, known)}"]
+            elif len(values) > 1:
+                errors[name] = ["This parameter is given twice."]
+            elif name == api_settings.URL_FORMAT_OVERRIDE and not values[0]:
+                errors[name] = ["This value may not be empty."]
+            elif "\0" in values[0] or "\N{REPLACEMENT CHARACTER}" in values[0]:
+                errors[name] = ["This value is not valid text (UTF-8 without NUL)."]
+        if errors:
+            raise ValidationError(errors)
+
+
+class StrictView(StrictMixin, APIView):
+    """A view that is not a resource."""
+
+
+def not_found(model: type[models.Model], text: str) -> NotFound:
+    name = str(model._meta.verbose_name)
+    return NotFound(f"{name[:1].upper()}{name[1:]} with ID {shown(text)} not found")
+
+
+def typed_id(model: type[models.Model], text: str) -> Any:
+    """The id in a path; what no row can have is not found, as what no row has."""
+    if isinstance(model._meta.pk, models.UUIDField):
+        try:
+            return uuid.UUID(text)
+        except ValueError:
+            raise not_found(model, text) from None
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > BIGINT_MAX:
+        raise not_found(model, text)
+    return int(text)
+
+
+class UnknownPathView(StrictView):
+    """Whatever is asked for under /api and is not there."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.format_kwarg = None
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request, force=True)
+        raise NotFound("There is nothing at this address.")
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        raise NotFound("There is nothing at this address.")
+
+
+@cache
+def _list_parameters(view_class: type["RecordViewSet"]) -> frozenset[str]:
+    """The names that the documentation of the list gives, and the filters."""
+    view = view_class()
+    described = RecordPagination().get_schema_operation_parameters(view)
+    described += SearchBackend().get_schema_operation_parameters(view)
+    filterset_class = view_class.filterset_class
+    return frozenset(parameter["name"] for parameter in described) | frozenset(
+        filterset_class.base_filters if filterset_class else ()
+    )
+
+
+class RecordViewSet(StrictMixin, GenericViewSet):
+    """List, retrieve, create, update, delete and restore the rows of one model.
+
+    A resource declares `queryset`, `serializer_class`, `filterset_class`, `search_fields` and `sort_fields`.
+    """
+
+    request: Any
+    paginator: Any
+    serializer_class: type[RecordSerializer]
+    filterset_class: ClassVar[Any] = None
+    search_fields: ClassVar[tuple[str, ...]] = ()
+    sort_fields: ClassVar[tuple[str, ...]] = ("id",)
+    #: What the owner of a row may do without any model permission.
+    owner_actions: ClassVar[frozenset[str]] = frozenset({"create", "update", "partial_update", "destroy"})
+    #: Query parameters of single actions, beyond those of lists.
+    action_parameters: ClassVar[dict[str, frozenset[str]]] = {}
+    #: Whether fields that a PUT leaves out take their default, instead of staying.
+    put_replaces: ClassVar[bool] = True
+
+    parser_classes = (StrictJSONParser, FormParser, MultiPartParser)
+    permission_classes = (RecordPermission,)
+    filter_backends = (RecordFilterBackend, SearchBackend)
+    pagination_class = RecordPagination
+    lookup_url_kwarg = "id"
+    lookup_value_regex = "[^/]+"
+
+    @property
+    def model(self) -> type[Any]:
+        queryset: Any = type(self).queryset
+        return queryset.model
+
+    def verb(self) -> str | None:
+        """The model permission that the present action needs: add, change, delete; None for reads."""
+        return VERBS.get(self.action or "")
+
+    def get_serializer_class(self) -> type[RecordSerializer]:
+        return self.serializer_class
+
+    def get_parsers(self) -> list:
+        """Forms are for the browsable page, which comes with a session; programs send JSON."""
+        request = self.request
+        if request is not None and settings.SESSION_COOKIE_NAME not in request.COOKIES:
+            return [StrictJSONParser()]
+        return super().get_parsers()
+
+    # Which rows
+
+    def known_parameters(self) -> frozenset[str]:
+        if self.action == "list":
+            known = _list_parameters(type(self))
+            return known if self.may_see_deleted() else known - {"is_deleted"}
+        if self.action == "retrieve":
+            return frozenset({"fields"})
+        return self.action_parameters.get(self.action or "", frozenset())
+
+    def may_see_deleted(self) -> bool:
+        return issubclass(self.model, SoftDeletable) and self.request.user.may("view", self.model)
+
+    def shows_deleted(self) -> bool:
+        return self.action == "list" and self.request.query_params.get("is_deleted", "").lower() in {"true", "1"}
+
+    def get_queryset(self) -> models.QuerySet:
+        if getattr(self, "swagger_fake_view", False):
+            return self.model.objects.none()
+        live_or_deleted = self.model.all_objects.deleted() if self.shows_deleted() else self.model.objects.all()
+        return live_or_deleted.visible_to(self.request.user)
+
+    def row_id(self) -> Any:
+        return typed_id(self.model, self.kwargs[self.lookup_url_kwarg])
+
+    def not_found(self) -> NotFound:
+        return not_found(self.model, self.kwargs[self.lookup_url_kwarg])
+
+    def row(self, queryset: models.QuerySet, names: list[str] | None = None) -> dict[str, Any]:
+        """The response for the one row of `queryset`."""
+        found = list(rows(queryset, self.get_serializer_class(), names)[:1])
+        if not found:
+            raise self.not_found()
+        return found[0]
+
+    def locked(self, queryset: models.QuerySet) -> Any:
+        """The asked row of `queryset`, which nobody else changes meanwhile, for those who may act on it."""
+        row = queryset.select_for_update(of=("self",), no_key=True).filter(pk=self.row_id()).first()
+        if row is None:
+            raise self.not_found()
+        self.check_object_permissions(self.request, row)
+        return row
+
+    def get_object(self) -> Any:
+        """The row as an instance, for what DRF itself asks: which methods the caller has (OPTIONS)."""
+        if self.lookup_url_kwarg not in self.kwargs:
+            return None
+        row = self.get_queryset().filter(pk=self.row_id()).first()
+        if row is None:
+            raise self.not_found()
+        self.check_object_permissions(self.request, row)
+        return row
+
+    # Actions
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        items = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return Response(self.paginator.get_paginated_response_data(items))
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        names = chosen_fields(request.query_params, self.get_serializer_class())
+        return Response(self.row(self.get_queryset().filter(pk=self.row_id()), names))
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        serializer: Any = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        with transaction.atomic():
+            self.perform_create(serializer)
+            row = self.row(self.model.objects.filter(pk=serializer.instance.pk))
+        location = reverse(f"{self.model._meta.model_name}-detail", kwargs={"id": serializer.instance.pk})
+        return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save()
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self._change(self.get_queryset(), partial=not self.put_replaces)
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self._change(self.get_queryset(), partial=True)
+
+    def _change(self, queryset: models.QuerySet, *, partial: bool) -> Response:
+        data = self.request.data  # read before a row is locked: a body may take its time to arrive
+        with transaction.atomic():
+            instance = self.locked(queryset)
+            serializer = self.get_serializer(instance, data=data, partial=partial)
+            serializer.is_valid(raise_exception=True)
+            self.perform_update(serializer)
+            return Response(self.row(self.model.objects.filter(pk=instance.pk)))
+
+    def perform_update(self, serializer: Any) -> None:
+        serializer.save(**({} if serializer.partial else serializer.replaced(serializer.validated_data)))
+
+    @extend_schema(
+        parameters=[OpenApiParameter("reason", str, description="Why; kept with the deleted row (≤ 200 characters).")]
+    )
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        with transaction.atomic():
+            self.perform_destroy(self.locked(self.get_queryset()))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def perform_destroy(self, instance: Any) -> None:
+        instance.delete()
+
+
+class SoftDeletableViewSet(RecordViewSet):
+    """A resource whose deletions can be taken back."""
+
+    action_parameters: ClassVar[dict[str, frozenset[str]]] = {"destroy": frozenset({"reason"})}
+
+    def perform_destroy(self, instance: SoftDeletable) -> None:
+        reason = self.request.query_params.get("reason", "")
+        if len(reason) > 200:
+            raise ValidationError({"reason": ["Ensure this value has at most 200 characters."]})
+        instance.delete(reason=reason)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take a deletion back.
+
+        All that went with the row comes back too; a row that is not deleted stays as it is.
+        """
+        StrictSerializer(data=request.data).is_valid(raise_exception=True)
+        everything = self.model.all_objects if self.may_see_deleted() else self.model.objects
+        with transaction.atomic():
+            instance = self.locked(everything.visible_to(request.user))
+            try:
+                instance.restore()
+            except ModelValidationError as error:
+                raise Conflict(error.messages[0]) from None
+            return Response(self.row(self.model.objects.filter(pk=instance.pk)))

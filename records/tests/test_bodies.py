@@ -1,0 +1,491 @@
+"""What is sent that cannot be stored, found or understood."""
+
+import json
+import re
+from io import BytesIO
+
+import pytest
+from django.test import RequestFactory
+
+from config.wsgi import application
+from stocks.models import Stock
+from users.models import User
+
+STOCKS, USERS = "/api/v1/stocks", "/api/v1/users"
+MEBIBYTE = 1024 * 1024
+JSON = "application/json"
+DIGITS = "9" * 5000
+BEYOND_BIGINT = str(2**63)
+NO_TEXT = ['"a\\u0000b"', '"\\ud800"', '"a\\udfffb"', "[]", "{}", "true", "NaN", "Infinity"]
+NO_NUMBER = ["NaN", "Infinity", "-Infinity", "1e400", DIGITS, f"-{DIGITS}", "true", "false", '"abc"', '"NaN"', '""']
+NO_NUMBER += ['"\\u0000"', '"\\ud800"', '"1_0"', "[]", "[1]", "{}", "1e999999999999999999", "1e9999999999999999999"]
+NO_PRICE = [*NO_NUMBER, "null", "0", "-1", "-0.0001", "0.00001", "1.23456", "1e-400", "1e11", "123456789012.5"]
+NO_INTEGER = [*NO_NUMBER, "1.5", '"1.5"', "1e-1", BEYOND_BIGINT, f"-{BEYOND_BIGINT}9", f'"{BEYOND_BIGINT}"']
+NO_QUANTITY = [*NO_INTEGER, "null", "0", "-1"]
+NO_SYMBOL = [*NO_TEXT, "null", '""', '" "', '"ELEVENCHARS"', '"A B"', '"Ü"', '"A_B"', '"A\\nB"', '"ß"']
+NO_TRUTH = ["null", "2", '"maybe"', "NaN", "Infinity", DIGITS, "[]", "{}", '"\\u0000"', '"\\ud800"', '""']
+NO_USERNAME = [*NO_TEXT, "null", '""', '"ab"', '"a b"', '"a@b"', f'"{"a" * 51}"', '"ünal"']
+NO_EMAIL = [*NO_TEXT, '""', '"x"', '"x@"', '"@x.org"', '"a@b@c.org"', f'"{"a" * 250}@x.org"', '"x@y.org\\nz"']
+NO_NAME = [*NO_TEXT, '""', '"Ab"', '"ann smith"', '"1nn"', f'"A{"a" * 40}"']
+NO_GENDER = ['"male"', '"Other"', '""', "5", "true", "[]", "{}", "NaN", DIGITS, '"\\u0000"', '"\\ud800"']
+NO_AGE = [*NO_INTEGER, "-1", "151", "40000", str(2**31)]
+NO_BIO = [*NO_TEXT, f'"{"a" * 2001}"']
+NO_PHONE = [*NO_TEXT, '"abc"', '"12"', f'"{"1" * 33}"', '"+49\\n30123456"']
+NO_USER = [*NO_INTEGER, "null", "0", "-1", str(2**63 - 1)]
+
+
+def cases(**fields):
+    return [pytest.param(name, raw, id=f"{name}-{raw[:24]}") for name, bad in fields.items() for raw in bad]
+
+
+def raw_body(**fields):
+    return "{" + ", ".join(f'"{name}": {raw}' for name, raw in fields.items()) + "}"
+
+
+def send(client, method, path, body, content_type=JSON, **headers):
+    return client.generic(method, path, body, content_type=content_type, **headers)
+
+
+def problem(response, status):
+    """The problem detail of `response`, its shape checked."""
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert body.keys() - {"errors"} == {"type", "title", "status", "detail", "request_id"}
+    assert (body["type"], body["status"], body["title"]) == ("about:blank", status, response.reason_phrase)
+    assert body["detail"]
+    assert body["request_id"] == response["X-Request-ID"]
+    return body
+
+
+def faults(response):
+    return problem(response, 400)["errors"]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), cases(price=NO_PRICE, quantity=NO_QUANTITY, name=NO_SYMBOL, is_active=NO_TRUTH)
+)
+def test_bad_value_of_a_new_stock_is_refused_by_name(owner, name, raw):
+    body = raw_body(**{"name": '"AAPL"', "price": "1", "quantity": "1", name: raw})
+    assert faults(send(owner, "POST", STOCKS, body)).keys() == {name}
+    assert not Stock.objects.filter(owner=owner.user).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), cases(price=NO_PRICE, quantity=NO_QUANTITY, name=NO_SYMBOL, is_active=NO_TRUTH)
+)
+def test_bad_value_of_a_stock_is_refused_by_name(owner, make_stock, name, raw):
+    stock = make_stock(owner.user)
+    assert faults(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", raw_body(**{name: raw}))).keys() == {name}
+    assert Stock.objects.get(pk=stock.pk).version == 1
+
+
+@pytest.mark.parametrize(("name", "raw"), cases(user_id=NO_USER))
+def test_bad_owner_is_refused_by_name(staff, name, raw):
+    body = raw_body(name='"AAPL"', price="1", quantity="1", user_id=raw)
+    assert faults(send(staff, "POST", STOCKS, body)).keys() == {name}
+
+
+PERSON = {
+    "username": NO_USERNAME,
+    "email": NO_EMAIL,
+    "name": NO_NAME,
+    "gender": NO_GENDER,
+    "age": NO_AGE,
+    "bio": NO_BIO,
+    "phone_number": NO_PHONE,
+    "is_active": NO_TRUTH,
+    "is_staff": NO_TRUTH,
+}
+
+
+@pytest.mark.parametrize(("name", "raw"), cases(**PERSON))
+def test_bad_value_of_a_user_is_refused_by_name(staff, make_user, name, raw):
+    user = make_user()
+    assert faults(send(staff, "PATCH", f"{USERS}/{user.pk}", raw_body(**{name: raw}))).keys() == {name}
+    assert User.objects.get(pk=user.pk).version == 1
+
+
+@pytest.mark.parametrize(("name", "raw"), cases(**PERSON, password=NO_TEXT))
+def test_bad_value_of_a_new_user_is_refused_by_name(staff, name, raw):
+    body = raw_body(**{"username": '"ada"', "email": '"ada@example.org"', name: raw})
+    assert name in faults(send(staff, "POST", USERS, body))
+    assert not User.objects.filter(username="ada").exists()
+
+
+@pytest.mark.parametrize("name", ["Ann Smith", "Élodie", "Ω12"])
+def test_name_that_starts_with_a_capital_is_stored_whatever_follows(owner, name):
+    response = owner.patch(f"{USERS}/me", {"name": name})
+    assert (response.status_code, response.json().get("name")) == (200, name)
+
+
+@pytest.mark.parametrize("raw", NO_PRICE, ids=lambda raw: raw[:24])
+def test_bad_price_of_a_symbol_is_refused_by_name(staff, raw):
+    response = send(staff, "POST", f"{STOCKS}/reprice", raw_body(prices=raw_body(MSFT="1", AAPL=raw)))
+    assert all(name.startswith("prices.AAPL") for name in faults(response))
+
+
+@pytest.mark.parametrize("symbol", ["\\u0000", "A\\u0000", "\\ud800", "\\udfff"])
+def test_symbol_that_is_no_text_is_refused(staff, symbol):
+    assert problem(send(staff, "POST", f"{STOCKS}/reprice", f'{{"prices": {{"{symbol}": 1}}}}'), 400)
+
+
+@pytest.mark.parametrize("raw", NO_TEXT)
+@pytest.mark.parametrize("name", ["username", "password"])
+def test_bad_value_of_a_login_is_refused_by_name(anonymous, name, raw):
+    body = raw_body(**{"username": '"ada"', "password": '"x"', name: raw})
+    assert faults(send(anonymous, "POST", "/api/v1/auth/login", body)).keys() == {name}
+
+
+def test_all_bad_values_are_named_at_once(owner):
+    body = raw_body(name='"a b"', price="0", quantity="true", pric="1", id="7")
+    assert faults(send(owner, "POST", STOCKS, body)).keys() == {"name", "price", "quantity", "pric", "id"}
+
+
+@pytest.mark.parametrize(("price", "stored"), [("175.5", 175.5), ("1e3", 1000), ('"0.0001"', 0.0001), ("1.5000", 1.5)])
+def test_price_is_stored_exactly(owner, price, stored):
+    response = send(owner, "POST", STOCKS, raw_body(name='"A"', price=price, quantity="1"))
+    assert (response.status_code, response.json()["price"]) == (201, stored)
+
+
+def test_largest_values_survive_the_way_there_and_back(owner):
+    body = raw_body(name='"A.B-C12345"', price="99999999999.9999", quantity=str(2**63 - 1))
+    answer = send(owner, "POST", STOCKS, body).content
+    assert b'"price":99999999999.9999,' in answer
+    assert f'"quantity":{2**63 - 1},'.encode() in answer
+
+
+# Fields
+
+
+@pytest.mark.parametrize("name", ["id", "created_at", "updated_at", "version", "user_id"])
+def test_read_only_field_of_a_stock_is_refused(owner, make_stock, name):
+    stock = make_stock(owner.user)
+    assert faults(owner.patch(f"{STOCKS}/{stock.pk}", {"price": 2, name: 1})).keys() == {name}
+    assert Stock.objects.get(pk=stock.pk).version == 1
+
+
+@pytest.mark.parametrize("name", ["is_staff", "is_superuser", "is_active", "is_verified", "oauth_provider", "version"])
+def test_read_only_field_of_oneself_is_refused(owner, name):
+    assert faults(owner.patch(f"{USERS}/me", {"age": 5, name: True})).keys() == {name}
+    assert User.objects.get(pk=owner.user.pk).age is None
+
+
+@pytest.mark.parametrize("name", ["password", "groups", "user_permissions", "deleted_at", "deletion", "last_login"])
+def test_hidden_field_of_a_user_is_unknown(superuser, make_user, name):
+    assert faults(superuser.patch(f"{USERS}/{make_user().pk}", {name: "x"})).keys() == {name}
+
+
+def test_unknown_field_is_named_with_the_one_that_was_meant(owner, make_stock):
+    [message] = faults(owner.patch(f"{STOCKS}/{make_stock(owner.user).pk}", {"pric": 2}))["pric"]
+    assert "Did you mean 'price'?" in message
+
+
+@pytest.mark.parametrize("key", ["\\u0000", "\\ud800", "", " ", "a\\nb", "k" * 10_000, "__class__", "errors"])
+def test_key_that_no_field_has_is_refused(owner, make_stock, key):
+    stock = make_stock(owner.user)
+    assert "nknown" in problem(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", f'{{"{key}": 1}}'), 400)["detail"]
+
+
+# Documents
+
+
+NO_OBJECT = ["[]", "[1]", '[{"price": 2}]', '"x"', '""', "5", "0", "1.5", "true", "false", "null", "NaN", DIGITS]
+NO_JSON = ["{", "", " ", "{'a': 1}", '{"price": 2,}', '{"price": 2} x', '{"price": 01}', "undefined", "\ufeff{}"]
+WRITES = [("POST", STOCKS), ("POST", USERS), ("POST", f"{STOCKS}/reprice"), ("POST", "/api/v1/auth/register")]
+WRITES += [("POST", "/api/v1/auth/login"), ("PATCH", f"{USERS}/me"), ("PUT", f"{USERS}/me")]
+writes = pytest.mark.parametrize(("method", "path"), WRITES)
+
+
+@writes
+@pytest.mark.parametrize("body", NO_OBJECT, ids=lambda body: body[:16])
+def test_body_that_is_no_object_is_refused(staff, method, path, body):
+    problem(send(staff, method, path, body), 400)
+
+
+@writes
+@pytest.mark.parametrize("body", [body for body in NO_JSON if body])
+def test_body_that_is_no_json_is_refused(staff, method, path, body):
+    problem(send(staff, method, path, body), 400)
+
+
+@writes
+@pytest.mark.parametrize(
+    "body", ['{"price": 1, "price": 2}', '{"a": {"b": [{"c": 1, "c": 1}]}}', '{"\\ud800":1,"\\ud800":2}']
+)
+def test_key_that_stands_twice_is_refused(staff, method, path, body):
+    assert "twice" in problem(send(staff, method, path, body), 400)["detail"]
+
+
+@writes
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000, '{"name":' + "[" * 100_000 + "]" * 100_000 + "}"],
+    ids=["open", "lists", "objects", "value"],
+)
+def test_body_nested_too_deep_is_refused(staff, method, path, body):
+    problem(send(staff, method, path, body), 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *((STOCKS, name) for name in ("price", "quantity", "name", "is_active")),
+        *((USERS, name) for name in ("gender", "age", "email", "password")),
+        (f"{STOCKS}/reprice", "prices"),
+    ],
+)
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_value_of_any_depth_is_refused(staff, path, name, opening, closing):
+    for depth in range(20, 1001, 10):
+        nested = f"{opening * depth}1{closing * depth}"
+        assert send(staff, "POST", path, raw_body(**{name: nested})).status_code == 400, depth
+
+
+@writes
+@pytest.mark.parametrize("body", [b"\xff", b'{"name": "\xff"}', b'{"name": "\xed\xa0\x80"}', b"\xff\xfe{\x00}\x00"])
+def test_body_that_is_no_utf8_is_refused(staff, method, path, body):
+    assert "UTF-8" in problem(send(staff, method, path, body), 400)["detail"]
+
+
+def test_empty_body_lacks_the_required_fields(owner):
+    assert faults(send(owner, "POST", STOCKS, b"")).keys() == {"name", "price", "quantity"}
+
+
+# Sizes and kinds
+
+
+@writes
+def test_body_over_a_mebibyte_is_too_large(staff, method, path):
+    problem(send(staff, method, path, b"{}".ljust(MEBIBYTE + 1)), 413)
+
+
+def test_body_of_a_mebibyte_is_read(owner):
+    body = raw_body(name='"A"', price="1", quantity="1").ljust(MEBIBYTE)
+    assert send(owner, "POST", STOCKS, body).status_code == 201
+
+
+def test_form_over_a_mebibyte_is_too_large(anonymous):
+    form = "username=a&password=" + "b" * MEBIBYTE
+    problem(send(anonymous, "POST", "/api/v1/auth/login", form, "application/x-www-form-urlencoded"), 413)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3"])
+def test_length_that_is_no_number_is_no_crash(owner, length):
+    response = send(owner, "POST", STOCKS, "{}", CONTENT_LENGTH=length)
+    assert response.status_code == 400
+
+
+@writes
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/octet-stream", "a", "/", "text/html"])
+def test_body_that_is_not_json_is_of_an_unsupported_kind(staff, method, path, kind):
+    problem(send(staff, method, path, "x=1", kind), 415)
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_forms_are_for_login_only(owner, kind):
+    problem(send(owner, "POST", STOCKS, "name=A&price=1&quantity=1", kind), 415)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/json;x=y"])
+def test_json_by_any_spelling_is_read(owner, kind):
+    body = raw_body(name='"A"', price="1", quantity="1")
+    assert send(owner, "POST", STOCKS, body, kind).status_code == 201
+
+
+@pytest.mark.parametrize("path", [STOCKS, "/api/v1/nope", "/api/v1/auth/login"])
+def test_answer_in_an_unknown_format_is_not_acceptable(owner, path):
+    response = owner.get(path, HTTP_ACCEPT="application/xml")
+    assert response.status_code in {404, 405, 406}
+    problem(response, response.status_code)
+
+
+# Paths
+
+HOSTILE_IDS = ["abc", str(10**30), str(2**63), "9" * 5000, "%00", "1%00", "-1", "+1", "1.5", "%ff", "0", "%20", "1%20"]
+HOSTILE_IDS += [
+    "1%0a",
+    "%D9%A3",
+    "%C2%B2",
+    "1e1",
+    "0x1",
+    "None",
+    "true",
+    "1,2",
+    "*",
+    "%F0%9F%98%80",
+    "1_0",
+    "%ED%A0%80",
+]
+hostile_ids = pytest.mark.parametrize("hostile", HOSTILE_IDS, ids=lambda text: text[:24])
+
+
+@hostile_ids
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_stock_of_an_impossible_id_is_not_found(superuser, hostile, slash):
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        body = problem(send(superuser, method, f"{STOCKS}/{hostile}{slash}", "{}"), 404)
+        assert re.fullmatch(r"Stock with ID .* not found", body["detail"])
+    problem(superuser.post(f"{STOCKS}/{hostile}/restore{slash}"), 404)
+
+
+@hostile_ids
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_user_of_an_impossible_id_is_not_found(superuser, hostile, slash):
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        body = problem(send(superuser, method, f"{USERS}/{hostile}{slash}", "{}"), 404)
+        assert re.fullmatch(r"User with ID .* not found", body["detail"])
+    problem(superuser.post(f"{USERS}/{hostile}/restore{slash}"), 404)
+
+
+@hostile_ids
+def test_holdings_of_an_impossible_user_are_not_found(superuser, hostile):
+    for path in ("stocks", "portfolio"):
+        problem(superuser.get(f"{USERS}/{hostile}/{path}"), 404)
+    problem(superuser.post(f"{USERS}/{hostile}/stocks", {"name": "A", "price": 1, "quantity": 1}), 404)
+
+
+def test_row_of_somebody_else_is_as_missing_as_no_row(owner, stranger, make_stock):
+    theirs = f"{STOCKS}/{make_stock(stranger.user).pk}"
+    for method in ("GET", "PATCH", "PUT", "DELETE"):
+        hidden = send(owner, method, theirs, "{}", HTTP_X_REQUEST_ID="x").content
+        Stock.objects.all().delete()
+        assert hidden == send(owner, method, theirs, "{}", HTTP_X_REQUEST_ID="x").content
+        Stock.all_objects.all().restore()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_every_method_answers_with_and_without_a_slash(staff, slash):
+    new = {"name": "A", "price": 1, "quantity": 1}
+    assert staff.get(f"{STOCKS}{slash}").status_code == 200
+    assert staff.head(f"{STOCKS}{slash}").status_code == 200
+    assert staff.options(f"{STOCKS}{slash}").status_code == 200
+    pk = staff.post(f"{STOCKS}{slash}", new).json()["id"]
+    row = f"{STOCKS}/{pk}"
+    assert staff.get(f"{row}{slash}").status_code == 200
+    assert staff.put(f"{row}{slash}", new).status_code == 200
+    assert staff.patch(f"{row}{slash}", {"price": 2}).status_code == 200
+    assert staff.delete(f"{row}{slash}").status_code == 204
+    assert staff.post(f"{row}/restore{slash}").status_code == 200
+    assert staff.post(f"{STOCKS}/reprice{slash}", {"prices": {"A": 3}}).status_code == 200
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/users", "/api/v1/users/me", "/ping", "/health/live"])
+def test_read_answers_with_and_without_a_slash(owner, path, slash):
+    assert owner.get(f"{path}{slash}").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api",
+        "/api/",
+        "/api/v2",
+        "/api/v1/nope",
+        "/api/v1/nope/",
+        "/api/v1/stocks/1/2",
+        "/api/v1/stocks/1/nope",
+        "/api/v1//stocks",
+        "/api/v1/stocks//",
+        "/api/v1/%00",
+        "/api/v1/%ff",
+        "/api/v1/stocks.json",
+        "/api/v1/Stocks",
+    ],
+)
+def test_unknown_path_is_not_found(anonymous, method, path):
+    response = send(anonymous, method, path, "{}")
+    if method == "HEAD":
+        assert (response.status_code, response["Content-Type"]) == (404, "application/problem+json")
+    else:
+        problem(response, 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [(method, STOCKS) for method in ("PUT", "PATCH", "DELETE", "PROPFIND")]
+    + [(method, f"{STOCKS}/1") for method in ("POST", "PROPFIND")]
+    + [("GET", f"{STOCKS}/1/restore"), ("GET", f"{STOCKS}/reprice"), ("DELETE", f"{USERS}/me")]
+    + [("POST", f"{USERS}/1/portfolio"), ("DELETE", f"{USERS}/1/stocks"), ("GET", "/api/v1/auth/login")],
+)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_method_that_is_not_offered_is_not_allowed(superuser, method, path, slash):
+    response = send(superuser, method, f"{path}{slash}", "{}")
+    problem(response, 405)
+    assert response["Allow"]
+
+
+@pytest.mark.parametrize("path", [STOCKS, f"{STOCKS}/1", USERS, f"{USERS}/me", f"{USERS}/1/portfolio"])
+def test_stranger_without_credentials_is_unauthorized(anonymous, path):
+    response = anonymous.get(path)
+    problem(response, 401)
+    assert response["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "\x00", "x y", "." * 10_000])
+def test_token_that_is_none_is_unauthorized(anonymous, token):
+    problem(anonymous.get(STOCKS, HTTP_AUTHORIZATION=f"Bearer {token}"), 401)
+
+
+# Request ids
+
+
+@pytest.mark.parametrize("sent", ["abc-123", "A.b:c_d-9", "x", "x" * 64])
+def test_sane_request_id_is_echoed(owner, sent):
+    response = owner.get(f"{STOCKS}/0", HTTP_X_REQUEST_ID=sent)
+    assert response["X-Request-ID"] == problem(response, 404)["request_id"] == sent
+
+
+@pytest.mark.parametrize(
+    "sent", ["", " ", "a b", "x" * 65, "é", "a\nb", "a\n", "a\r\nSet-Cookie: a=b", "\x00", "<b>", '"']
+)
+def test_other_request_id_is_replaced(owner, sent):
+    response = owner.get(f"{STOCKS}/0", HTTP_X_REQUEST_ID=sent)
+    identifier = problem(response, 404)["request_id"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", identifier)
+
+
+@pytest.mark.parametrize("path", [STOCKS, "/", "/ping", "/api/v1/nope", "/nope", "/docs", "/admin/", "/openapi.json"])
+def test_every_answer_has_its_own_request_id(owner, path):
+    first, second = (owner.get(path)["X-Request-ID"] for _ in range(2))
+    assert first
+    assert first != second
+
+
+# Nothing gets through
+
+
+def test_problem_tells_nothing_of_the_inside(owner, make_stock):
+    stock = make_stock(owner.user)
+    told = json.dumps(problem(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", '{"name": "\\ud800", "x": NaN}'), 400))
+    assert not re.search(r"Traceback|SELECT|sqlite|psycopg|\.py|records|django", told, re.IGNORECASE)
+
+
+def chunked(body, token):
+    """What the server's application answers to a body without a length."""
+    environ = RequestFactory().post(STOCKS, HTTP_TRANSFER_ENCODING="chunked", HTTP_AUTHORIZATION=token).environ
+    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": "", "CONTENT_TYPE": "application/json"}
+    statuses = []
+    content = b"".join(application(environ, lambda status, headers: statuses.append(int(status[:3]))))
+    return statuses[0], json.loads(content)
+
+
+@pytest.mark.django_db(transaction=True)  # as for a server, whose requests begin and end with their connection
+def test_body_in_chunks_is_read(owner):
+    status, row = chunked(b'{"name": "AAPL", "price": 1, "quantity": 2}', owner._credentials["HTTP_AUTHORIZATION"])
+    assert (status, row["name"]) == (201, "AAPL")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_body_in_chunks_over_the_limit_is_refused(owner):
+    assert chunked(b" " * 1_100_000, owner._credentials["HTTP_AUTHORIZATION"])[0] == 413
+
+
+@pytest.mark.parametrize("path", [STOCKS, f"{STOCKS}/1", f"{STOCKS}/abc", f"{STOCKS}/reprice", USERS, f"{USERS}/me"])
+def test_options_describe_every_path(superuser, path):
+    assert superuser.options(path).status_code == 200

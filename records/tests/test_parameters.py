@@ -1,0 +1,386 @@
+"""What a list understands, and that it ignores nothing."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from stocks.models import Stock
+from users.models import User
+
+STOCKS, USERS = "/api/v1/stocks", "/api/v1/users"
+FIRST, SECOND, THIRD = (
+    datetime(2024, 1, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2024, 2, 1, tzinfo=UTC),
+    datetime(2024, 2, 1, 23, 59, 59, 999999, tzinfo=UTC),
+)
+NO_NUMBERS = ["abc", "NaN", "Infinity", "-inf", "1e400", "true", "1,5", "9" * 5000, "1_0"]
+NO_INTEGERS = [*NO_NUMBERS, "1.5", str(2**63), str(-(2**63) - 1)]
+NO_TRUTHS = ["maybe", "2", "yes", "null"]
+NO_INSTANTS = ["yesterday", "2024-13-01T00:00:00Z", "2024-02-30", "0001-01-01T00:00:00+01:00", "1700000000"]
+NO_DAYS = ["today", "2024-02-30", "02/01/2024", "2024-02-01T00:00:00Z", "20240201", "10000-01-01"]
+
+
+def created(row, at):
+    type(row).objects.filter(pk=row.pk).update(created_at=at)
+    return row
+
+
+@pytest.fixture
+def stocks(owner, make_stock):
+    a = make_stock(owner.user, name="AAPL", price="10", quantity=1)
+    b = make_stock(owner.user, name="MSFT", price="20.5", quantity=20, is_active=False)
+    c = make_stock(owner.user, name="BRK.B", price="30.0001", quantity=300)
+    return [created(a, FIRST), created(b, SECOND), created(c, THIRD)]
+
+
+@pytest.fixture
+def people(superuser, make_user):
+    a = make_user(username="zz_ann", email="ANN@example.org", name="Ann", gender="Female", age=20, is_verified=True)
+    b = make_user(username="zzBob", name="Bob 50%", gender="Male", age=30, is_active=False, oauth_provider="hub")
+    c = make_user(username="zz-cleo", name=None, age=None, is_staff=True, is_superuser=True)
+    return [created(a, FIRST), created(b, SECOND), created(c, THIRD)]
+
+
+def found(client, url, field="name"):
+    response = client.get(url)
+    assert response.status_code == 200, response.content
+    return [item[field] for item in response.json()["items"]]
+
+
+def refused(client, query, name, path=STOCKS):
+    response = client.get(f"{path}?{query}")
+    assert response.status_code == 400, response.content
+    return " ".join(response.json()["errors"][name])
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "meant"),
+    [
+        (STOCKS, "pric=2", "price"),
+        (STOCKS, "price__gtt=2", "price__gt"),
+        (STOCKS, "sortby=price", "sort_by"),
+        (STOCKS, "Page=2", "page"),
+        (STOCKS, "serch=x", "search"),
+        (USERS, "user_name=x", "username"),
+        (USERS, "age__get=3", "age__gte"),
+        (USERS, "is_super_user=true", "is_superuser"),
+    ],
+)
+def test_unknown_parameter_is_named_with_the_one_that_was_meant(superuser, path, query, meant):
+    message = refused(superuser, query, query.split("=")[0], path)
+    assert query.split("=")[0] in message
+    assert f"Did you mean '{meant}" in message
+
+
+def test_all_unknown_parameters_are_named_at_once(owner):
+    response = owner.get(f"{STOCKS}?xx=1&yy=2&size=2")
+    assert response.json()["errors"].keys() == {"xx", "yy"}
+
+
+@pytest.mark.parametrize("name", ["xxxxxx", "owner_id", "deleted_at__isnull", "pk", "password", "owner__password", ""])
+def test_parameter_that_is_no_filter_is_refused(owner, name):
+    assert owner.get(f"{STOCKS}?{name}=1").status_code == 400
+
+
+@pytest.mark.parametrize("query", ["password=x", "stocks__id=1", "username__startswith=a", "is_deleted__x=1"])
+def test_parameter_that_is_no_filter_of_users_is_refused(superuser, query):
+    assert refused(superuser, query, query.split("=")[0], USERS)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET"])
+def test_unknown_parameter_is_refused_beyond_lists(owner, stocks, method):
+    path = STOCKS if method == "POST" else f"{STOCKS}/{stocks[0].pk}"
+    body = '{"name": "NEW", "price": 1, "quantity": 1}'
+    response = owner.generic(method, f"{path}?dry=1", body, content_type="application/json")
+    assert (response.status_code, list(response.json()["errors"])) == (400, ["dry"])
+    assert [stock.name for stock in Stock.objects.filter(owner=owner.user).order_by("id")] == ["AAPL", "MSFT", "BRK.B"]
+
+
+@pytest.mark.parametrize(
+    ("path", "sort", "meant"),
+    [(STOCKS, "pirce", "price"), (STOCKS, "name,-quantty", "quantity"), (USERS, "user_name", "username")],
+)
+def test_unknown_sort_is_named_with_the_one_that_was_meant(superuser, path, sort, meant):
+    message = refused(superuser, f"sort_by={sort}", "sort_by", path)
+    assert sort.split(",")[-1].lstrip("-") in message
+    assert f"Did you mean '{meant}'" in message
+
+
+@pytest.mark.parametrize(
+    "sort", ["is_active", "user_id", "version", "--price", "price desc", "name,name", "price,-price"]
+)
+def test_sort_that_is_not_offered_is_refused(owner, sort):
+    assert refused(owner, f"sort_by={sort}", "sort_by")
+
+
+@pytest.mark.parametrize("sort", ["password", "bio", "is_staff", "%3F"])
+def test_users_are_sorted_by_what_is_offered_only(superuser, sort):
+    assert refused(superuser, f"sort_by={sort}", "sort_by", USERS)
+
+
+@pytest.mark.parametrize("order", ["up", "", "DESC", "-1"])
+def test_unknown_sort_order_is_refused(owner, order):
+    assert refused(owner, f"sort_order={order}", "sort_order")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "meant"),
+    [(STOCKS, "nmae", "name"), (STOCKS, "owner_id", "user_id"), (USERS, "user_name", "username")],
+)
+def test_unknown_field_is_named_with_the_one_that_was_meant(superuser, path, name, meant):
+    message = refused(superuser, f"fields=id,{name}", "fields", path)
+    assert name in message
+    assert f"Did you mean '{meant}'" in message
+
+
+@pytest.mark.parametrize("path", [USERS, f"{USERS}/me"])
+def test_password_cannot_be_selected(superuser, path):
+    assert "password" in refused(superuser, "fields=password", "fields", path)
+
+
+@pytest.mark.parametrize("fields", ["", ",", "id,", "id,,name", "*", "owner__username", "deleted_at", "is_deleted"])
+def test_field_that_is_not_offered_is_refused(owner, fields):
+    assert refused(owner, f"fields={fields}", "fields")
+
+
+def test_fields_select_just_these_in_this_order(owner, stocks):
+    item = owner.get(f"{STOCKS}?fields=price,id,%20name").json()["items"][0]
+    assert list(item.items()) == [("price", 10), ("id", stocks[0].pk), ("name", "AAPL")]
+
+
+def test_fields_select_of_a_single_row_too(owner, stocks):
+    assert owner.get(f"{STOCKS}/{stocks[1].pk}?fields=name,price").json() == {"name": "MSFT", "price": 20.5}
+    assert "fields" in owner.get(f"{STOCKS}/{stocks[1].pk}?fields=nam").json()["errors"]
+
+
+@pytest.mark.parametrize("query", ["price=1&price=2", "page=1&page=1", "sort_by=id&sort_by=price", "cursor=&cursor="])
+def test_repeated_parameter_is_refused(owner, query):
+    assert "twice" in refused(owner, query, query.split("=")[0])
+
+
+@pytest.mark.parametrize("value", ["%00", "a%00b", "%ff", "%c3", "%ed%a0%80", "%f4%90%80%80"])
+@pytest.mark.parametrize(
+    "name", ["name", "name__in", "search", "fields", "sort_by", "cursor", "page", "price", "count"]
+)
+def test_value_that_is_no_text_is_refused(owner, name, value):
+    assert refused(owner, f"{name}={value}", name)
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff", "a%0d%0ab"])
+def test_name_that_is_no_text_is_refused(owner, name):
+    response = owner.get(f"{STOCKS}?{name}=1")
+    assert (response.status_code, response["Content-Type"]) == (400, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    "name", ["name", "name__in", "price", "quantity__gt", "is_active", "user_id", "created_at__date"]
+)
+def test_empty_filter_is_refused(owner, name):
+    assert refused(owner, f"{name}=", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["username", "email", "gender", "age__lte", "is_staff", "oauth_provider", "is_deleted"]
+)
+def test_empty_filter_of_users_is_refused(superuser, name):
+    assert refused(superuser, f"{name}=", name, USERS)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("name=AAPL", {"AAPL"}),
+        ("name=aapl", {"AAPL"}),
+        ("name=AAP", set()),
+        ("name__in=aapl,MSFT", {"AAPL", "MSFT"}),
+        ("name__in=BRK.B", {"BRK.B"}),
+        ("price=20.5", {"MSFT"}),
+        ("price=30.0001", {"BRK.B"}),
+        ("price__gt=20.5", {"BRK.B"}),
+        ("price__gte=20.5", {"MSFT", "BRK.B"}),
+        ("price__lt=20.5", {"AAPL"}),
+        ("price__lte=20.5", {"AAPL", "MSFT"}),
+        ("quantity=20", {"MSFT"}),
+        ("quantity__gt=20", {"BRK.B"}),
+        ("quantity__gte=20", {"MSFT", "BRK.B"}),
+        ("quantity__lt=20", {"AAPL"}),
+        ("quantity__lte=20", {"AAPL", "MSFT"}),
+        (f"quantity__lte={2**63 - 1}", {"AAPL", "MSFT", "BRK.B"}),
+        ("is_active=false", {"MSFT"}),
+        ("is_active=True", {"AAPL", "BRK.B"}),
+        ("is_active=0", {"MSFT"}),
+        ("created_at__gte=2024-02-01T00:00:00Z", {"MSFT", "BRK.B"}),
+        ("created_at__gte=2024-02-01T00:00:00%2B01:00", {"AAPL", "MSFT", "BRK.B"}),
+        ("created_at__gte=2024-02-01T01:00:00+01:00", {"MSFT", "BRK.B"}),
+        ("created_at__lte=2024-02-01T00:00:00", {"AAPL", "MSFT"}),
+        ("created_at__date=2024-01-31", {"AAPL"}),
+        ("created_at__date=2024-02-01", {"MSFT", "BRK.B"}),
+        ("created_at__date=0001-01-01", set()),
+        ("created_at__date=9999-12-31", set()),
+        ("price__gt=5&quantity__lt=100&is_active=true", {"AAPL"}),
+        ("search=b", {"BRK.B"}),
+        ("search=sF", {"MSFT"}),
+        ("search=BRK_B", set()),
+        ("search=%25", set()),
+    ],
+)
+def test_stock_filter_finds_the_right_rows(owner, stocks, query, expected):
+    assert set(found(owner, f"{STOCKS}?{query}")) == expected
+
+
+def test_staff_filter_stocks_by_owner(staff, owner, stranger, stocks, make_stock):
+    make_stock(stranger.user, name="ELSE")
+    assert found(staff, f"{STOCKS}?user_id={stranger.user.pk}") == ["ELSE"]
+
+
+def test_filtering_by_owner_shows_no_rows_of_others(owner, stranger, stocks):
+    assert found(stranger, f"{STOCKS}?user_id={owner.user.pk}") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("price", "price__gt", "price__gte", "price__lt", "price__lte") for value in NO_NUMBERS]
+    + [(name, value) for name in ("quantity", "quantity__gt", "quantity__lte", "user_id") for value in NO_INTEGERS]
+    + [("is_active", value) for value in NO_TRUTHS]
+    + [(name, value) for name in ("created_at__gte", "created_at__lte") for value in NO_INSTANTS]
+    + [("created_at__date", value) for value in NO_DAYS],
+)
+def test_stock_filter_refuses_nonsense_by_name(owner, name, value):
+    assert refused(owner, f"{name}={value}", name)
+
+
+def test_all_bad_filters_are_named_at_once(owner):
+    response = owner.get(f"{STOCKS}?price=x&quantity=y&is_active=z")
+    assert response.json()["errors"].keys() == {"price", "quantity", "is_active"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("username=ZZ_ANN", {"zz_ann"}),
+        ("username=zz", set()),
+        ("email=ann@EXAMPLE.org", {"zz_ann"}),
+        ("gender=Male", {"zzBob"}),
+        ("age=20", {"zz_ann"}),
+        ("age__gte=20", {"zz_ann", "zzBob"}),
+        ("age__gte=21", {"zzBob"}),
+        ("age__lte=29", {"zz_ann"}),
+        ("is_active=false", {"zzBob"}),
+        ("is_verified=true", {"zz_ann"}),
+        ("is_staff=true", {"zz-cleo"}),
+        ("is_superuser=true", {"zz-cleo"}),
+        ("oauth_provider=hub", {"zzBob"}),
+        ("created_at__gte=2024-02-01T00:00:00Z", {"zzBob", "zz-cleo"}),
+        ("created_at__lte=2024-02-01T00:00:00Z", {"zz_ann", "zzBob"}),
+        ("created_at__date=2024-02-01", {"zzBob", "zz-cleo"}),
+    ],
+)
+def test_user_filter_finds_the_right_rows(superuser, people, query, expected):
+    assert set(found(superuser, f"{USERS}?search=zz&{query}", "username")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("age", "age__gte", "age__lte") for value in NO_INTEGERS]
+    + [(f"is_{name}", value) for name in ("active", "verified", "staff", "superuser", "deleted") for value in NO_TRUTHS]
+    + [("gender", value) for value in ("male", "Other", "null", "M")]
+    + [("created_at__gte", value) for value in NO_INSTANTS]
+    + [("created_at__date", value) for value in NO_DAYS],
+)
+def test_user_filter_refuses_nonsense_by_name(superuser, name, value):
+    assert refused(superuser, f"{name}={value}", name, USERS)
+
+
+@pytest.mark.parametrize("text", ["zz_a", "ZZ_ANN", "ann@", "ANN@EXAMPLE.ORG", " zz_ann "])
+def test_search_finds_text_whatever_its_case(superuser, people, text):
+    response = superuser.get(USERS, {"search": text})
+    assert [item["username"] for item in response.json()["items"]] == ["zz_ann"]
+
+
+@pytest.mark.parametrize("text", ["ÄNNE", "änne", "ЁЖ", "ёж"])
+def test_search_finds_letters_beyond_ascii_whatever_their_case(superuser, make_user, text):
+    make_user(username="wanted", name="Änne Ёжик")
+    response = superuser.get(USERS, {"search": text})
+    assert [item["username"] for item in response.json()["items"]] == ["wanted"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("%", ["zzBob"]), ("50%", ["zzBob"]), ("5%", []), ("b_b", []), ("zz_", ["zz_ann"]), ("\\", []), ("'", [])],
+)
+def test_search_takes_wildcards_literally(superuser, people, text, expected):
+    response = superuser.get(USERS, {"search": text})
+    assert [item["username"] for item in response.json()["items"]] == expected
+
+
+def test_search_looks_at_no_hidden_column(superuser, people):
+    User.objects.filter(pk=people[0].pk).update(bio="needle", phone_number="+4930555", password="needle")
+    assert found(superuser, f"{USERS}?search=needle") == found(superuser, f"{USERS}?search=4930555") == []
+
+
+def test_deleted_rows_show_on_request_with_who_when_and_why(staff, owner, stocks):
+    staff.delete(f"{STOCKS}/{stocks[1].pk}?reason=sold")
+    [item] = staff.get(f"{STOCKS}?is_deleted=true").json()["items"]
+    assert (item["id"], item["is_deleted"], item["deleted_by"]) == (stocks[1].pk, True, staff.user.pk)
+    assert (item["deletion_reason"], item["deleted_at"][-1]) == ("sold", "Z")
+
+
+def test_live_rows_carry_nothing_of_deletion(staff, stocks):
+    stocks[1].delete()
+    for query in ("is_deleted=false", ""):
+        items = staff.get(f"{STOCKS}?name__in=AAPL,MSFT&price__lt=100&{query}").json()["items"]
+        assert [item["name"] for item in items] == ["AAPL"]
+        assert not {"is_deleted", "deleted_at", "deleted_by", "deletion_reason"} & items[0].keys()
+
+
+def test_fields_select_of_deleted_rows_too(staff, stocks):
+    stocks[1].delete()
+    items = staff.get(f"{STOCKS}?is_deleted=true&fields=name,is_deleted").json()["items"]
+    assert items == [{"name": "MSFT", "is_deleted": True}]
+
+
+def test_deleted_users_show_to_staff(superuser, people):
+    people[0].delete()
+    assert found(superuser, f"{USERS}?is_deleted=true", "username") == ["zz_ann"]
+    assert "zz_ann" not in found(superuser, f"{USERS}?search=zz", "username")
+
+
+@pytest.mark.parametrize("path", [STOCKS, USERS])
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_owner_may_not_ask_for_deleted_rows(owner, path, value):
+    assert refused(owner, f"is_deleted={value}", "is_deleted", path)
+
+
+def test_staff_without_permission_may_not_ask_for_deleted_rows(staff_with):
+    assert refused(staff_with("view_user"), "is_deleted=true", "is_deleted")
+
+
+@pytest.mark.parametrize("key", ["age", "name"])
+def test_nulls_come_last_ascending_and_first_descending(superuser, people, key):
+    ascending = found(superuser, f"{USERS}?search=zz&sort_by={key}", "username")
+    descending = found(superuser, f"{USERS}?search=zz&sort_by=-{key}", "username")
+    assert (ascending, descending) == (["zz_ann", "zzBob", "zz-cleo"], ["zz-cleo", "zzBob", "zz_ann"])
+
+
+def test_sort_order_directs_the_keys_without_a_sign(owner, make_stock):
+    for name, price in (("A", 1), ("B", 1), ("C", 2)):
+        make_stock(owner.user, name=name, price=price)
+    assert found(owner, f"{STOCKS}?sort_by=price,-name&sort_order=asc") == ["B", "A", "C"]
+    assert found(owner, f"{STOCKS}?sort_by=price,-name&sort_order=desc") == ["C", "B", "A"]
+    assert found(owner, f"{STOCKS}?sort_order=desc") == ["C", "B", "A"]
+
+
+def test_equal_rows_are_ordered_by_id(owner, make_stock):
+    made = [make_stock(owner.user).pk for _ in range(5)]
+    assert found(owner, f"{STOCKS}?sort_by=price,name", "id") == made
+
+
+@pytest.mark.parametrize("sort", [",", "price,,name", "price,"])
+def test_gap_in_a_sort_is_refused(owner, sort):
+    assert refused(owner, f"sort_by={sort}", "sort_by")
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", STOCKS])
+def test_unknown_format_is_named(owner, path):
+    answer = owner.get(f"{path}?format=xml")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["format"])

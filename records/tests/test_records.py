@@ -1,0 +1,362 @@
+"""What every stored row keeps to, whichever way it is changed."""
+
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, NotSupportedError, connection, transaction
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+
+from stocks.models import Stock
+from users.models import User
+
+
+@pytest.fixture
+def stock(owner, make_stock):
+    return Stock.objects.get(pk=make_stock(owner.user).pk)
+
+
+def stored(row):
+    return type(row).all_objects.get(pk=row.pk)
+
+
+def written(queries):
+    """The SET part of the one UPDATE among `queries`."""
+    [sql] = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+    return sql.partition(" SET ")[2].partition(" WHERE ")[0]
+
+
+# Saving
+
+
+def test_new_row_starts_at_version_one(stock):
+    assert (stock.version, stock.created_at <= stock.updated_at) == (1, True)
+
+
+def test_save_writes_only_what_was_changed(stock):
+    stock.price = Decimal("2")
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        stock.save()
+    assert {name for name in Stock._meta._forward_fields_map if f'"{name}" =' in written(queries)} == {
+        "price",
+        "updated_at",
+        "version",
+    }
+
+
+def test_patch_writes_only_what_was_changed(owner, stock):
+    with CaptureQueriesContext(connection) as queries:
+        owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2, "quantity": stock.quantity})
+    assert '"quantity" =' not in written(queries)
+    assert '"price" =' in written(queries)
+
+
+def test_save_without_a_change_writes_nothing(stock, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        stock.save()
+        stock.save(update_fields=["price"])
+
+
+def test_save_right_after_creation_writes_nothing(owner, make_stock, django_assert_num_queries):
+    made = make_stock(owner.user, price=Decimal("1.5"))
+    with django_assert_num_queries(0):
+        made.save()
+
+
+def test_save_twice_writes_once(stock, django_assert_num_queries):
+    stock.price = Decimal("2")
+    stock.save()
+    with django_assert_num_queries(0):
+        stock.save()
+    assert stored(stock).version == 2
+
+
+@pytest.mark.parametrize("same", [{"price": 175.5, "quantity": 10}, {"name": "AAPL"}, {"name": "aapl"}, {}])
+def test_patch_without_a_change_keeps_the_version(owner, stock, same):
+    body = owner.patch(f"/api/v1/stocks/{stock.pk}", same).json()
+    assert (body["version"], stored(stock).updated_at) == (1, stock.updated_at)
+
+
+def test_save_of_named_fields_leaves_the_others(stock):
+    stock.price, stock.quantity = Decimal("2"), 99
+    stock.save(update_fields=["price"])
+    assert (stored(stock).price, stored(stock).quantity) == (2, 10)
+    stock.save()
+    assert stored(stock).quantity == 99
+
+
+def test_save_leaves_columns_that_were_not_loaded(stock):
+    partial = Stock.objects.only("price").get(pk=stock.pk)
+    Stock.objects.filter(pk=stock.pk).update(quantity=99)
+    partial.price = Decimal("2")
+    partial.save()
+    assert (stored(stock).price, stored(stock).quantity) == (2, 99)
+
+
+def test_two_writers_of_different_columns_lose_nothing(stock):
+    other = stored(stock)
+    stock.price, other.quantity = Decimal("2"), 99
+    stock.save()
+    other.save()
+    found = stored(stock)
+    assert (found.price, found.quantity, found.version) == (2, 99, 3)
+
+
+def test_saved_row_knows_its_version(stock):
+    stock.price = Decimal("2")
+    stock.save()
+    assert stock.version == 2
+
+
+def test_saved_expression_counts_once(stock):
+    stock.quantity = F("quantity") + 5
+    stock.save()
+    stock.save()
+    assert (stock.quantity, stored(stock).quantity, stored(stock).version) == (15, 15, 2)
+
+
+def test_refreshed_row_has_nothing_to_save(stock, django_assert_num_queries):
+    stock.price = Decimal("2")
+    stock.refresh_from_db()
+    with django_assert_num_queries(0):
+        stock.save()
+    assert stock.price == Decimal("175.5")
+
+
+def test_save_that_failed_can_be_repeated(stock):
+    stock.price = Decimal(-1)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        stock.save()
+    stock.quantity, stock.price = 7, Decimal("2")
+    stock.save()
+    assert (stored(stock).price, stored(stock).quantity, stored(stock).version) == (2, 7, 2)
+
+
+def test_version_cannot_be_set(stock):
+    stock.version = 99
+    stock.save()
+    stock.price = Decimal("2")
+    stock.save()
+    assert stored(stock).version == 2
+
+
+def test_save_of_a_vanished_row_creates_nothing(stock):
+    Stock.objects.filter(pk=stock.pk).purge()
+    stock.price = Decimal("2")
+    with pytest.raises(DatabaseError), transaction.atomic():
+        stock.save()
+    assert not Stock.all_objects.filter(pk=stock.pk).exists()
+
+
+# Versions
+
+
+def save(rows, row):
+    row.is_active = False
+    row.save()
+
+
+def update_or_create(rows, row):
+    type(row).objects.update_or_create(pk=row.pk, defaults={"is_active": False})
+
+
+def bulk_update(rows, row):
+    row.is_active = False
+    type(row).objects.bulk_update([row], ["is_active"])
+
+
+CHANGES = [
+    save,
+    update_or_create,
+    bulk_update,
+    lambda rows, row: rows.update(is_active=False),
+    lambda rows, row: rows.update(created_at=F("updated_at")),
+    lambda rows, row: row.delete(),
+    lambda rows, row: rows.delete(),
+]
+changes = pytest.mark.parametrize(
+    "change",
+    CHANGES,
+    ids=["save", "update_or_create", "bulk_update", "update", "expression", "delete", "delete_rows"],
+)
+
+
+@changes
+def test_every_change_of_a_stock_raises_its_version_by_one(stock, change):
+    before = stored(stock)
+    change(Stock.objects.filter(pk=stock.pk), stock)
+    assert (stored(stock).version, stored(stock).updated_at > before.updated_at) == (2, True)
+
+
+@changes
+def test_every_change_of_a_user_raises_their_version_by_one(make_user, change):
+    user = make_user()
+    change(User.objects.filter(pk=user.pk), user)
+    assert stored(user).version == 2
+
+
+def test_restoring_raises_the_version_by_one(stock):
+    stock.delete()
+    stock.restore()
+    assert (stock.version, stored(stock).version) == (3, 3)
+
+
+def test_update_of_a_related_set_raises_versions(owner, make_stock):
+    rows = [make_stock(owner.user) for _ in range(3)]
+    owner.user.stocks.update(quantity=F("quantity") * 2)
+    assert [(stored(row).quantity, stored(row).version) for row in rows] == [(20, 2)] * 3
+
+
+def test_repricing_raises_versions(staff, stock):
+    staff.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 2}})
+    assert (stored(stock).price, stored(stock).version) == (2, 2)
+
+
+def test_bulk_update_of_many_rows_raises_each_version_once(owner, make_stock):
+    rows = [make_stock(owner.user) for _ in range(5)]
+    for number, row in enumerate(rows, start=1):
+        row.quantity = number
+    Stock.objects.bulk_update(rows, ["quantity"], batch_size=2)
+    assert [(stored(row).quantity, stored(row).version) for row in rows] == [(n, 2) for n in range(1, 6)]
+
+
+def test_bulk_created_rows_start_at_version_one(owner):
+    made = Stock.objects.bulk_create([Stock(owner=owner.user, name="A", price=1, quantity=1) for _ in range(2)])
+    assert [stored(row).version for row in made] == [1, 1]
+
+
+def test_upsert_is_refused(owner):
+    row = Stock(owner=owner.user, name="A", price=1, quantity=1)
+    with pytest.raises(NotSupportedError):
+        Stock.objects.bulk_create([row], update_conflicts=True, update_fields=["price"], unique_fields=["id"])
+
+
+# Deletion
+
+
+def test_deleted_row_is_out_of_sight_but_kept(stock):
+    stock.delete(reason="sold")
+    assert not Stock.objects.filter(pk=stock.pk).exists()
+    assert (stock.is_deleted, stock.deletion_reason, stock.deleted_by) == (True, "sold", None)
+
+
+def test_deletion_says_who_and_why(owner, stock):
+    owner.delete(f"/api/v1/stocks/{stock.pk}?reason=sold")
+    assert (stored(stock).deleted_by, stored(stock).deletion_reason) == (owner.user.pk, "sold")
+
+
+def test_deleting_again_keeps_the_first_mark(stock):
+    stock.delete(reason="first")
+    mark = stored(stock)
+    stock.delete(reason="second")
+    assert (stored(stock).deletion, stored(stock).deletion_reason, stored(stock).version) == (mark.deletion, "first", 2)
+
+
+def test_restoring_clears_the_mark(stock):
+    stock.delete(reason="sold")
+    assert stock.restore() == 1
+    found = Stock.objects.get(pk=stock.pk)
+    assert (found.deleted_at, found.deleted_by, found.deletion_reason, found.deletion) == (None, None, "", None)
+
+
+def test_restoring_a_live_row_changes_nothing(stock):
+    assert (stock.restore(), stored(stock).version) == (0, 1)
+
+
+def test_stocks_go_with_their_user_under_the_same_mark(owner, stranger, make_stock):
+    mine, theirs = make_stock(owner.user), make_stock(stranger.user)
+    owner.user.delete(reason="gone")
+    assert stored(mine).deletion == stored(owner.user).deletion is not None
+    assert (stored(mine).deletion_reason, stored(theirs).deletion) == ("gone", None)
+
+
+def test_restoring_a_user_brings_back_exactly_what_went_with_them(owner, make_stock):
+    earlier, together, other = (make_stock(owner.user) for _ in range(3))
+    earlier.delete()
+    owner.user.delete()
+    owner.user.restore()
+    assert set(owner.user.stocks.all()) == {together, other}
+    assert stored(earlier).is_deleted
+
+
+def test_stocks_deleted_together_before_their_user_stay_deleted(owner, make_stock):
+    rows = [make_stock(owner.user) for _ in range(2)]
+    Stock.objects.filter(owner=owner.user).delete()
+    owner.user.delete()
+    owner.user.restore()
+    assert all(stored(row).is_deleted for row in rows)
+
+
+def test_users_deleted_together_are_restored_one_by_one(owner, stranger, make_stock):
+    mine, theirs = make_stock(owner.user), make_stock(stranger.user)
+    User.objects.filter(pk__in=[owner.user.pk, stranger.user.pk]).delete()
+    owner.user.restore()
+    assert (stored(mine).is_deleted, stored(theirs).is_deleted, stored(stranger.user).is_deleted) == (False, True, True)
+
+
+def test_second_deletion_and_restoring_are_as_the_first(owner, make_stock):
+    kept = make_stock(owner.user)
+    owner.user.delete()
+    owner.user.restore()
+    kept.delete()
+    owner.user.delete()
+    owner.user.restore()
+    assert stored(kept).is_deleted
+
+
+def test_stock_of_a_deleted_user_is_not_restored_alone(owner, stock):
+    owner.user.delete()
+    with pytest.raises(ValidationError, match="restore the owner first"):
+        stock.restore()
+    assert stored(stock).is_deleted
+
+
+def test_stock_of_a_deleted_user_conflicts_over_the_api(staff, owner, stock):
+    owner.user.delete()
+    assert staff.post(f"/api/v1/stocks/{stock.pk}/restore").status_code == 409
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_deletion_costs_the_same_for_any_number_of_rows(owner, make_stock, rows, django_assert_max_num_queries):
+    for _ in range(rows):
+        make_stock(owner.user)
+    with django_assert_max_num_queries(7):
+        _, counts = User.objects.filter(pk=owner.user.pk).delete()
+    assert counts == {"users.User": 1, "stocks.Stock": rows}
+
+
+def test_purging_removes_a_user_and_their_stocks_for_good(owner, make_stock):
+    live, deleted = make_stock(owner.user), make_stock(owner.user)
+    deleted.delete()
+    User.objects.filter(pk=owner.user.pk).purge()
+    assert not Stock.all_objects.filter(pk__in=[live.pk, deleted.pk]).exists()
+    assert not User.all_objects.filter(pk=owner.user.pk).exists()
+
+
+# Uniqueness
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("username", "TAKEN", "Username already in use"), ("email", "Taken@Example.org", "Email already in use")],
+)
+def test_deleted_user_keeps_username_and_email(staff, make_user, field, value, message):
+    make_user(username="taken", email="taken@example.org").delete()
+    other = {"username": "free", "email": "free@example.org", field: value}
+    with pytest.raises(ValidationError, match=message):
+        User(**other, password="!").full_clean()
+    assert staff.post("/api/v1/users", other).json()["errors"] == {field: [message]}
+
+
+@pytest.mark.parametrize("field", ["username", "email"])
+def test_value_is_no_conflict_with_itself(owner, field):
+    value = getattr(owner.user, field).upper()
+    assert owner.patch("/api/v1/users/me", {field: value}).status_code == 200
+    assert owner.patch("/api/v1/users/me", {field: value}).status_code == 200
+
+
+def test_two_users_may_be_without_email(make_user):
+    assert {make_user(email=None).email, make_user(email=None).email} == {None}

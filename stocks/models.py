@@ -1,0 +1,177 @@
+"""What people hold."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any, ClassVar, Self
+
+from django.core.validators import RegexValidator
+from django.db import models, transaction
+from django.db.models import Case, Count, F, Func, Q, Sum, Value, When, Window
+from django.db.models.functions import Cast, Round
+
+from records.models import (
+    BIGINT_MAX,
+    GreaterThanValidator,
+    LiveManager,
+    SearchIndex,
+    SoftDeletable,
+    SoftDeletableQuerySet,
+    deleted_index,
+    live_index,
+)
+from users.models import User
+
+PRICE_DIGITS, PRICE_DECIMALS = 15, 4
+SHARE_DECIMALS = 6
+
+
+class SymbolField(models.CharField):
+    """A ticker symbol; whoever stores or looks for `aapl` means `AAPL`."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return value.upper() if isinstance(value, str) else value
+
+
+class Wide(Cast):
+    """A whole number that may be summed past the largest one of the database; SQLite has floats for that."""
+
+    def as_sqlite(self, compiler, connection, **context):
+        [number] = self.source_expressions
+        return Cast(number, models.FloatField()).as_sql(compiler, connection, **context)
+
+
+class Quotient(Func):
+    """Exact on PostgreSQL; on SQLite, where whole numbers would divide to whole numbers, a float."""
+
+    template = "(%(expressions)s)"
+    arg_joiner = " / "
+
+    def as_sqlite(self, compiler, connection, **context):
+        dividend, divisor = self.source_expressions
+        clone = self.copy()
+        clone.set_source_expressions([Cast(dividend, models.FloatField()), divisor])
+        return clone.as_sql(compiler, connection, **context)
+
+
+class GrandTotal(Func):
+    """The sum of a group's value over all groups."""
+
+    function = "SUM"
+    window_compatible = True
+
+
+class StockQuerySet(SoftDeletableQuerySet):
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+    def worth(self) -> Any:
+        """Rows of name, positions, quantity, value, price (quantity-weighted mean), share (0–1) and the totals.
+
+        One aggregate query; the largest value first.
+        """
+        money = models.DecimalField(max_digits=38, decimal_places=PRICE_DECIMALS)
+        quantity = Wide("quantity", models.DecimalField(max_digits=38, decimal_places=0))
+        value = Sum(F("price") * quantity, output_field=money)
+        return (
+            self.order_by()
+            .values("name")
+            # `value` first: behind it, "quantity" means the sum.
+            .annotate(value=value, positions=Count("id"), quantity=Sum(quantity))
+            .annotate(
+                price=Round(Quotient(F("value"), F("quantity")), PRICE_DECIMALS, output_field=money),
+                total_positions=Window(GrandTotal(F("positions"), output_field=models.BigIntegerField())),
+                total_quantity=Window(GrandTotal(F("quantity"), output_field=money)),
+                total_value=Window(GrandTotal(F("value"), output_field=money)),
+            )
+            .annotate(share=Round(Quotient(F("value"), F("total_value")), SHARE_DECIMALS, output_field=money))
+            .order_by("-value", "name")
+        )
+
+    def reprice(self, prices: dict[str, Decimal]) -> dict[str, int]:
+        """Set the price of these symbols' active stocks, in one UPDATE; how many each symbol had."""
+        chosen = self.active().filter(name__in=prices)
+        with transaction.atomic(using=self._write_alias()):
+            # In the order of ids, so that two of these at once wait for each other instead of deadlocking.
+            locked = chosen.order_by("id").select_for_update(no_key=True)
+            counts = Counter(locked.values_list("name", flat=True))
+            whens = [When(name=name, then=Value(price)) for name, price in prices.items() if name in counts]
+            if whens:
+                chosen.update(price=Case(*whens, default=F("price"), output_field=Stock._meta.get_field("price")))
+        return dict(counts)
+
+    reprice.alters_data = True  # type: ignore[attr-defined]
+
+
+class StockManager(LiveManager.from_queryset(StockQuerySet)):  # type: ignore[misc]
+    def get_by_natural_key(self, username: str, name: str, created_at: str) -> "Stock":
+        """For fixtures, which have no ids: deleted rows too, so that loading twice makes nothing twice."""
+        owned = self.model.all_objects.filter(owner__username=username, name=name, created_at=created_at)
+        found = owned.order_by("id").first()
+        if found is None:
+            raise self.model.DoesNotExist
+        return found
+
+
+class Stock(SoftDeletable):
+    owned_by = "owner_id"
+
+    id = models.BigAutoField(primary_key=True, help_text="Number of the stock.")
+    owner = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="stocks", db_index=False, help_text="The user who holds it."
+    )
+    name = SymbolField(
+        max_length=10,
+        validators=[RegexValidator(r"^[A-Za-z0-9.-]+\Z", "Use letters, digits and the characters . - only.")],
+        help_text="Symbol: 1–10 upper case letters, digits, `.` or `-`; lower case is raised.",
+    )
+    price = models.DecimalField(
+        max_digits=PRICE_DIGITS,
+        decimal_places=PRICE_DECIMALS,
+        validators=[GreaterThanValidator(0)],
+        help_text="Price of one, more than 0, up to 4 digits after the point.",
+    )
+    quantity = models.BigIntegerField(
+        validators=[GreaterThanValidator(0)], help_text=f"How many are held: a whole number from 1 to {BIGINT_MAX}."
+    )
+    is_active = models.BooleanField(default=True, help_text="Whether the stock is tracked: repriced and valued.")
+
+    objects: ClassVar[Any] = StockManager()
+    all_objects: ClassVar[Any] = StockQuerySet.as_manager()
+
+    class Meta:
+        db_table = "stocks"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(price__gt=0),
+                name="stocks_price_check",
+                violation_error_message="Ensure this value is greater than 0.",
+            ),
+            models.CheckConstraint(
+                condition=Q(quantity__gt=0),
+                name="stocks_quantity_check",
+                violation_error_message="Ensure this value is greater than 0.",
+            ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[A-Z0-9.-]{1,10}\Z"),
+                name="stocks_name_check",
+                violation_error_message="Use letters, digits and the characters . - only.",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "id"], name="stocks_owner"),
+            *(
+                live_index(field, name=f"stocks_{field}")
+                for field in ("name", "price", "quantity", "is_active", "created_at")
+            ),
+            deleted_index("stocks_deleted"),
+            SearchIndex(fields=["name"], name="stocks_search"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.name}"
+
+    def natural_key(self) -> tuple[str, str, str]:
+        return (self.owner.username, self.name, self.created_at.isoformat())
+
+    natural_key.dependencies = ["users.user"]  # type: ignore[attr-defined]

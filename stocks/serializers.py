@@ -1,0 +1,86 @@
+from typing import Any
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from records.models import GreaterThanValidator
+from records.rest.serializers import BigIntegerField, DecimalField, RecordSerializer, StrictSerializer, shown
+from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
+from users.models import User
+
+MOST_SYMBOLS = 1_000
+
+
+class StockSerializer(RecordSerializer):
+    user_id = BigIntegerField(
+        source="owner_id",
+        required=False,
+        help_text="Id of the user who holds it. Staff may name one; else it is the caller.",
+    )
+
+    class Meta:
+        model = Stock
+        fields = ["id", "name", "price", "quantity", "is_active", "user_id", "created_at", "updated_at", "version"]
+        read_only_fields = ["id", "created_at", "updated_at", "version"]
+        staff_fields = {"user_id"}
+
+    def validate_user_id(self, user_id: int) -> int:
+        if not User.objects.filter(pk=user_id).exists():
+            raise ValidationError(f"User with ID {user_id} not found")
+        return user_id
+
+
+class OwnedStockSerializer(StockSerializer):
+    """A stock of the user that the path names."""
+
+    class Meta(StockSerializer.Meta):
+        read_only_fields = [*StockSerializer.Meta.read_only_fields, "user_id"]
+        staff_fields: set[str] = set()
+
+    user_id = BigIntegerField(source="owner_id", read_only=True, help_text="Id of the user who holds it.")
+
+
+class PricesSerializer(StrictSerializer):
+    prices = serializers.DictField(
+        child=DecimalField(PRICE_DIGITS, PRICE_DECIMALS, validators=[GreaterThanValidator(0)]),
+        allow_empty=False,
+        help_text=f"Symbol → new price, up to {MOST_SYMBOLS:,} symbols.",
+    )
+
+    def validate_prices(self, prices: dict[str, Any]) -> dict[str, Any]:
+        if len(prices) > MOST_SYMBOLS:
+            raise ValidationError(f"Ensure there are no more than {MOST_SYMBOLS:,} symbols.")
+        for symbol in prices:
+            try:
+                Stock._meta.get_field("name").clean(symbol, None)
+            except ModelValidationError as error:
+                raise ValidationError({shown(symbol): error.messages}) from None
+        raised = {symbol.upper(): price for symbol, price in prices.items()}
+        if len(raised) < len(prices):
+            raise ValidationError("A symbol is named twice, in upper and in lower case.")
+        return raised
+
+
+class RepriceResultSerializer(serializers.Serializer):
+    updated = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Symbol → how many active stocks have the new price."
+    )
+    unknown = serializers.ListField(child=serializers.CharField(), help_text="Symbols that no active stock has.")
+
+
+class HoldingSerializer(serializers.Serializer):
+    name = serializers.CharField(help_text="Symbol.")
+    positions = serializers.IntegerField(help_text="Active stocks of this symbol.")
+    quantity = serializers.IntegerField(help_text="How many are held in all.")
+    price = serializers.DecimalField(38, 4, help_text="Mean price, weighted by quantity.")
+    value = serializers.DecimalField(38, 4, help_text="Quantity × price.")
+    share = serializers.FloatField(help_text="Part of the portfolio's value, 0–1.")
+
+
+class PortfolioSerializer(serializers.Serializer):
+    user_id = serializers.IntegerField(help_text="Whose portfolio it is.")
+    positions = serializers.IntegerField(help_text="Active stocks in all.")
+    quantity = serializers.IntegerField(help_text="How many are held in all.")
+    value = serializers.DecimalField(38, 4, help_text="Their value in all.")
+    by_symbol = HoldingSerializer(many=True, help_text="The largest value first.")

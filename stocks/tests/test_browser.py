@@ -1,0 +1,158 @@
+"""What a person does in a real browser."""
+
+import os
+import shutil
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from conftest import PASSWORD
+from stocks.models import Stock
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    # Playwright runs an event loop in this thread, which Django would take for asynchronous code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def page(chromium, live_server):
+    context = chromium.new_context(base_url=live_server.url)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.outside = []
+    page.on(
+        "request",
+        lambda request: page.outside.append(request.url) if is_outside(request.url, live_server.url) else None,
+    )
+    yield page
+    context.close()
+
+
+def is_outside(url: str, own: str) -> bool:
+    return not url.startswith((own, "data:", "blob:"))
+
+
+@pytest.fixture
+def log_in(page):
+    def go(user, path: str = "/api/v1/stocks") -> None:
+        page.goto(f"/api/login?next={path}")
+        page.fill("input[name=username]", user.username)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("[type=submit]")
+        page.wait_for_url(lambda url: "/api/login" not in url)
+
+    return go
+
+
+def test_front_page_leads_to_the_api(page):
+    page.goto("/")
+    page.click("text=Browse the API")
+    page.wait_for_url("**/api/v1")
+    assert page.inner_text("h1") == "API"
+
+
+def test_person_pages_through_their_stocks(page, log_in, make_user, make_stock):
+    user = make_user(password=PASSWORD)
+    for _ in range(21):
+        make_stock(user)
+    log_in(user)
+    page.click("text=Next")
+    page.wait_for_url("**page=2**")
+    assert '"has_prev": true' in page.inner_text(".response-info")
+
+
+def test_field_error_stands_beside_its_field(page, log_in, make_user):
+    log_in(make_user(password=PASSWORD))
+    fill_in(page, name="AAPL", price="0", quantity="3")
+    assert "greater than 0" in page.inner_text("#post-object-form .form-group.has-error")
+
+
+def test_person_creates_a_stock_by_the_form(page, log_in, make_user):
+    user = make_user(password=PASSWORD)
+    log_in(user)
+    fill_in(page, name="brk.b", price="12.5", quantity="3")
+    assert "HTTP 201" in page.inner_text(".response-info")
+    assert Stock.objects.get(owner=user).name == "BRK.B"
+
+
+def fill_in(page, **fields: str) -> None:
+    for name, value in fields.items():
+        page.fill(f"#post-object-form [name={name}]", value)
+    page.click("#post-object-form button")
+
+
+def test_form_of_a_stock_starts_with_its_values(page, log_in, make_user, make_stock):
+    user = make_user(password=PASSWORD)
+    stock = make_stock(user, name="TSLA")
+    log_in(user, f"/api/v1/stocks/{stock.pk}")
+    assert page.input_value("form [name=name]") == "TSLA"
+
+
+def test_docs_try_a_request_and_ask_nobody_else(page):
+    page.goto("/docs")
+    page.click("#operations-service-ping .opblock-summary-control")
+    page.click("#operations-service-ping .try-out__btn")
+    page.click("#operations-service-ping .execute")
+    page.wait_for_selector("#operations-service-ping .live-responses-table >> text=pong")
+    assert page.outside == []
+
+
+def test_redoc_asks_nobody_else(page):
+    page.goto("/redoc")
+    page.wait_for_selector("h2:has-text('Make an account')")
+    page.wait_for_load_state("networkidle")
+    assert page.outside == []
+
+
+def test_superuser_adds_a_stock_in_the_admin_by_autocomplete(page, log_in, make_user):
+    admin = make_user(password=PASSWORD, is_staff=True, is_superuser=True)
+    make_user(username="grace")
+    log_in(admin, "/admin/stocks/stock/add/")
+    page.click(".field-owner .select2-selection")
+    page.fill(".select2-search__field", "grac")
+    page.click(".select2-results__option >> text=grace")
+    for name, value in {"name": "msft", "price": "421.9", "quantity": "2"}.items():
+        page.fill(f"[name={name}]", value)
+    page.click("[name=_save]")
+    page.wait_for_selector(".messagelist .success")
+    assert Stock.objects.get(name="MSFT").owner.username == "grace"
+
+
+def test_staff_delete_and_restore_in_the_admin(page, log_in, make_user, make_stock):
+    staff = make_user(password=PASSWORD, is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(content_type__app_label="stocks"))
+    stock = make_stock(staff)
+    log_in(staff, "/admin/stocks/stock/")
+    act(page, "delete_selected")
+    page.click("[type=submit] >> text=Yes")
+    page.wait_for_selector(".messagelist .success")
+    assert not Stock.objects.filter(pk=stock.pk).exists()
+    page.goto("/admin/stocks/stock/?deleted=1")
+    act(page, "restore_selected")
+    page.wait_for_selector(".messagelist .success")
+    assert Stock.objects.filter(pk=stock.pk).exists()
+
+
+def act(page, action: str) -> None:
+    page.check("input.action-select")
+    page.select_option("[name=action]", action)
+    page.click("[name=index]")

@@ -1,0 +1,162 @@
+import json
+from decimal import Decimal, localcontext
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from stocks.models import Stock
+
+LARGEST = 2**63 - 1
+LARGEST_PRICE = "99999999999.9999"
+
+
+def exactly(value):
+    """SQLite computes with floats: what passes 15 digits is right in the first 15."""
+    return value if connection.vendor == "postgresql" else pytest.approx(value, rel=Decimal("1e-14"))
+
+
+def url(client):
+    return f"/api/v1/users/{client.user.pk}/portfolio"
+
+
+def portfolio(client, of=None):
+    """The answer with every digit that was sent."""
+    answer = client.get(url(of or client))
+    assert answer.status_code == 200
+    return json.loads(answer.content, parse_float=Decimal)
+
+
+def test_values_are_exact(owner, make_stock):
+    make_stock(owner.user, name="GOOG", quantity=5, price="140.25")
+    make_stock(owner.user, name="AAPL", quantity=10, price="175.5")
+    make_stock(owner.user, name="AAPL", quantity=20, price="190.25")
+    aapl = {"positions": 2, "quantity": 30, "price": Decimal("185.3333"), "value": 5560}
+    goog = {"positions": 1, "quantity": 5, "price": Decimal("140.25"), "value": Decimal("701.25")}
+    assert portfolio(owner) == {
+        "user_id": owner.user.pk,
+        "positions": 3,
+        "quantity": 35,
+        "value": Decimal("6261.25"),
+        "by_symbol": [
+            {"name": "AAPL", **aapl, "share": Decimal("0.888002")},
+            {"name": "GOOG", **goog, "share": Decimal("0.111998")},
+        ],
+    }
+
+
+def test_cents_add_up(owner, make_stock):
+    for price in ("0.1", "0.2", "0.0001"):
+        make_stock(owner.user, quantity=1, price=price)
+    assert portfolio(owner)["value"] == Decimal("0.3001")
+
+
+def test_large_positions_are_exact(owner, make_stock):
+    make_stock(owner.user, name="AAPL", quantity=123456789, price="99999.9999")
+    assert portfolio(owner)["value"] == exactly(Decimal("99999.9999") * 123456789)
+
+
+def test_sum_of_quantities_may_pass_bigint(owner, make_stock):
+    make_stock(owner.user, quantity=LARGEST, price=1)
+    make_stock(owner.user, quantity=LARGEST, price=1)
+    answer = portfolio(owner)
+    assert (answer["quantity"], answer["value"]) == (exactly(2 * LARGEST), exactly(2 * LARGEST))
+    assert (answer["by_symbol"][0]["quantity"], answer["by_symbol"][0]["price"]) == (exactly(2 * LARGEST), 1)
+
+
+def test_largest_values_are_exact(owner, make_stock):
+    for name in ("AAPL", "MSFT"):
+        make_stock(owner.user, name=name, quantity=LARGEST, price=LARGEST_PRICE)
+    answer = portfolio(owner)
+    with localcontext(prec=50):
+        value = Decimal(LARGEST_PRICE) * LARGEST
+        assert [row["value"] for row in answer["by_symbol"]] == [exactly(value)] * 2
+        assert answer["value"] == exactly(2 * value)
+    assert [row["share"] for row in answer["by_symbol"]] == [Decimal("0.5")] * 2
+
+
+def test_mean_price_is_weighted(owner, make_stock):
+    make_stock(owner.user, quantity=1, price=100)
+    make_stock(owner.user, quantity=3, price=200)
+    assert portfolio(owner)["by_symbol"][0]["price"] == 175
+
+
+def test_shares_add_up_to_one(owner, make_stock):
+    for name, price in (("AAPL", 1), ("MSFT", 2), ("GOOG", 5)):
+        make_stock(owner.user, name=name, price=price)
+    shares = [row["share"] for row in portfolio(owner)["by_symbol"]]
+    assert shares == [Decimal("0.625"), Decimal("0.25"), Decimal("0.125")]
+
+
+def test_largest_value_comes_first_and_equals_by_symbol(owner, make_stock):
+    for name, quantity, price in (("C", 9, 1), ("B", 1, 20), ("D", 1, 9), ("A", 3, "3.0001")):
+        make_stock(owner.user, name=name, quantity=quantity, price=price)
+    assert [row["name"] for row in portfolio(owner)["by_symbol"]] == ["B", "A", "C", "D"]
+
+
+def test_only_active_stocks_count(owner, stranger, make_stock):
+    make_stock(owner.user, name="AAPL", quantity=1, price=5)
+    make_stock(owner.user, name="AAPL", is_active=False)
+    make_stock(owner.user, name="MSFT").delete()
+    make_stock(stranger.user, name="GOOG")
+    answer = portfolio(owner)
+    assert (answer["positions"], answer["quantity"], answer["value"]) == (1, 1, 5)
+    assert [row["name"] for row in answer["by_symbol"]] == ["AAPL"]
+
+
+def test_nothing_is_worth_nothing(owner):
+    nothing = {"positions": 0, "quantity": 0, "value": 0, "by_symbol": []}
+    assert portfolio(owner) == {"user_id": owner.user.pk, **nothing}
+
+
+def test_one_aggregate_query(owner, make_stock):
+    for name in ("AAPL", "MSFT", "GOOG") * 3:
+        make_stock(owner.user, name=name)
+    with CaptureQueriesContext(connection) as queries:
+        portfolio(owner)
+    assert len(queries) == 2
+    assert "GROUP BY" in queries[1]["sql"]
+
+
+def test_reading_builds_no_stocks(owner, make_stock, monkeypatch):
+    make_stock(owner.user)
+    monkeypatch.setattr(Stock, "from_db", lambda *args: pytest.fail("A stock was built."))
+    assert portfolio(owner)["positions"] == 1
+
+
+def test_staff_see_any_portfolio(staff, owner, make_stock):
+    make_stock(owner.user)
+    assert portfolio(staff, of=owner) == portfolio(owner)
+
+
+def test_stranger_cannot_see_portfolio(stranger, owner):
+    answer = stranger.get(url(owner))
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"User with ID {owner.user.pk} not found")
+
+
+def test_staff_without_permission_cannot_see_portfolio(staff_with, owner):
+    assert staff_with().get(url(owner)).status_code == 404
+
+
+def test_anonymous_cannot_see_portfolio(anonymous, owner):
+    assert anonymous.get(url(owner)).status_code == 401
+
+
+@pytest.mark.parametrize("user_id", ["0", "abc", "9" * 31, "%00"])
+def test_portfolio_of_nobody_is_not_found(staff, user_id):
+    assert staff.get(f"/api/v1/users/{user_id}/portfolio").status_code == 404
+
+
+def test_portfolio_of_a_deleted_user_is_not_found(staff, owner):
+    owner.user.delete()
+    assert staff.get(url(owner)).status_code == 404
+
+
+def test_unknown_parameter_is_refused(owner):
+    answer = owner.get(url(owner) + "?size=1")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["size"])
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_portfolio_is_read_only(owner, method):
+    assert getattr(owner, method)(url(owner)).status_code == 405

@@ -1,0 +1,39 @@
+"""The tour of the README does what the README says."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+CHANGING = {"id", "user_id", "created_at", "updated_at", "request_id"}
+
+
+def steps() -> list[tuple[str, str]]:
+    text = Path(settings.BASE_DIR, "README.md").read_text()
+    return re.findall(r"```sh\n(.*?)```\n(?:```json\n(.*?)```)?", text, re.DOTALL)
+
+
+def constant(answer):
+    if isinstance(answer, dict):
+        return {key: constant(value) for key, value in answer.items() if key not in CHANGING}
+    return [constant(item) for item in answer] if isinstance(answer, list) else answer
+
+
+@pytest.mark.skipif(
+    subprocess.run(["curl", "--json", "", "--version"], capture_output=True).returncode != 0, reason="old curl"
+)
+def test_tour_of_the_readme(live_server):
+    marker = "-- next --"
+    script = "\n".join(f"{command}\necho '{marker}'" for command, _ in steps())
+    script = script.replace("localhost:8000", live_server.url.removeprefix("http://"))
+    printed = subprocess.run(["bash", "-e"], input=script, capture_output=True, text=True, check=True).stdout.split(
+        marker
+    )
+    expected = [answer for _, answer in steps()]
+    assert len(expected) == 8
+    for answer, wanted in zip(printed, expected, strict=False):
+        if wanted:
+            assert constant(json.loads(answer)) == constant(json.loads(wanted))

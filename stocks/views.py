@@ -1,0 +1,90 @@
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from records.rest.views import SoftDeletableViewSet, StrictView, not_found, typed_id
+from stocks.filters import StockFilterSet
+from stocks.models import Stock
+from stocks.serializers import (
+    OwnedStockSerializer,
+    PortfolioSerializer,
+    PricesSerializer,
+    RepriceResultSerializer,
+    StockSerializer,
+)
+from users.models import User
+
+
+class StockViewSet(SoftDeletableViewSet):
+    queryset = Stock.objects.all()
+    serializer_class = StockSerializer
+    filterset_class = StockFilterSet
+    search_fields = ("name",)
+    sort_fields = ("id", "name", "price", "quantity", "created_at")
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(owner_id=serializer.validated_data.get("owner_id", self.request.user.pk))
+
+    def verb(self) -> str | None:
+        return "change" if self.action == "reprice" else super().verb()
+
+    @extend_schema(
+        request=PricesSerializer,
+        responses=RepriceResultSerializer,
+        examples=[
+            OpenApiExample("prices", {"prices": {"AAPL": 190.25, "XYZ": 1}}, request_only=True),
+            OpenApiExample("result", {"updated": {"AAPL": 12}, "unknown": ["XYZ"]}, response_only=True),
+        ],
+    )
+    @action(detail=False, methods=["post"], serializer_class=PricesSerializer)
+    def reprice(self, request: Request) -> Response:
+        """Set the price of every active stock of the named symbols, all or none."""
+        serializer = PricesSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        prices = serializer.validated_data["prices"]
+        updated = Stock.objects.reprice(prices)
+        return Response({"updated": updated, "unknown": [name for name in prices if name not in updated]})
+
+
+def visible_user_id(request: Request, text: str) -> int:
+    """The id in a path under /users/, if the caller may see that user."""
+    user_id = typed_id(User, text)
+    if user_id != request.user.pk and not User.objects.visible_to(request.user).filter(pk=user_id).exists():
+        raise not_found(User, text)
+    return user_id
+
+
+class UserStocksViewSet(StockViewSet):
+    """The stocks of the user that the path names."""
+
+    serializer_class = OwnedStockSerializer
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.user_id = visible_user_id(request, kwargs["id"])
+        if self.action == "create" and self.user_id != request.user.pk and not request.user.may("add", Stock):
+            raise PermissionDenied
+
+    def get_queryset(self) -> QuerySet:
+        queryset = super().get_queryset()
+        return queryset if getattr(self, "swagger_fake_view", False) else queryset.filter(owner_id=self.user_id)
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(owner_id=self.user_id)
+
+
+class PortfolioView(StrictView):
+    @extend_schema(responses=PortfolioSerializer, operation_id="users_portfolio_retrieve")
+    def get(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the path
+        """What the user's active stocks are worth, by symbol."""
+        user_id = visible_user_id(request, id)
+        symbols = list(Stock.objects.visible_to(request.user).filter(owner_id=user_id).active().worth())
+        totals = {name: symbols[0][f"total_{name}"] if symbols else 0 for name in ("positions", "quantity", "value")}
+        columns = ("name", "positions", "quantity", "price", "value", "share")
+        by_symbol = [{name: row[name] for name in columns} for row in symbols]
+        return Response({"user_id": user_id, **totals, "by_symbol": by_symbol})

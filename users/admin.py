@@ -1,0 +1,68 @@
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.http import HttpRequest
+
+from records.admin import RecordAdmin
+from users.models import LAST_SUPERUSER_MESSAGE, User
+
+
+class NewUserForm(AdminUserCreationForm):
+    def clean_username(self) -> str:
+        return self.cleaned_data["username"]  # the model's constraint asks in any case, deleted users included
+
+    class Meta:
+        model = User
+        fields = ("username", "email")
+
+
+class UserForm(UserChangeForm):
+    class Meta:
+        model = User
+        fields = "__all__"
+
+
+@admin.register(User)
+class UserAdmin(RecordAdmin, DjangoUserAdmin):
+    form = UserForm
+    add_form = NewUserForm
+    list_display = ("username", "email", "name", "is_active", "is_verified", "is_staff", "created_at")
+    list_filter = ("is_active", "is_verified", "is_staff", "is_superuser", "gender")
+    search_fields = ("username", "email", "name")
+    ordering = ("-id",)
+    readonly_fields = ("oauth_provider",)
+    fieldsets = (
+        (None, {"fields": ("username", "email", "password")}),
+        ("Profile", {"fields": ("name", "gender", "age", "bio", "phone_number", "oauth_provider")}),
+        (
+            "Access",
+            {"fields": ("is_active", "is_verified", "is_staff", "is_superuser", "groups", "user_permissions")},
+        ),
+        ("Record", {"fields": (*RecordAdmin.record_fields, *RecordAdmin.deletion_fields)}),
+    )
+    add_fieldsets = (
+        (None, {"classes": ("wide",), "fields": ("username", "email", "usable_password", "password1", "password2")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who is no superuser makes none, and grants nothing beyond what an administrator granted them."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if request.user.is_superuser else (*fixed, "is_superuser", "groups", "user_permissions")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+
+    def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
+        return obj is None or not obj.is_superuser or obj == request.user or request.user.is_superuser
+
+    def protected(self, rows: list[User]) -> list[str]:
+        return (
+            [LAST_SUPERUSER_MESSAGE]
+            if User.objects.filter(pk__in=[row.pk for row in rows]).leaves_no_superuser()
+            else []
+        )

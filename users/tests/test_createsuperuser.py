@@ -1,0 +1,28 @@
+import pytest
+from django.core.management import CommandError, call_command
+
+from users.models import User
+
+
+def create(username: str, email: str) -> None:
+    call_command("createsuperuser", interactive=False, username=username, email=email, verbosity=0)
+
+
+def test_command_makes_a_superuser_whom_nobody_can_log_in_as_yet(db):
+    create("grace", "grace@example.com")
+    user = User.objects.get(username="grace")
+    assert (user.is_superuser, user.is_staff, user.has_usable_password()) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "message"),
+    [
+        ("TAKEN", "other@example.com", "already taken"),
+        ("other", "Taken@example.com", "Email already in use"),
+        ("a b", "other@example.com", "letters, digits"),
+    ],
+)
+def test_command_says_what_is_wrong(make_user, username, email, message):
+    make_user(username="taken", email="taken@example.com")
+    with pytest.raises(CommandError, match=message):
+        create(username, email)

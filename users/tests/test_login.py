@@ -1,0 +1,173 @@
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.auth.hashers import MD5PasswordHasher
+
+from conftest import PASSWORD, Client
+from users.models import Session, User
+
+URL = "/api/v1/auth/login"
+
+
+@pytest.fixture
+def ada(make_user):
+    return make_user(username="Ada", email="Ada.L@example.com", password=PASSWORD)
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """Every password that was hashed."""
+    hashed = []
+    encode = MD5PasswordHasher.encode
+
+    def counted(self, password, salt):
+        hashed.append(password)
+        return encode(self, password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", counted)
+    return hashed
+
+
+@pytest.fixture
+def failures(make_user):
+    """A request for every way not to get in."""
+    make_user(username="ada", email="ada@example.com", password=PASSWORD)
+    make_user(username="inactive", password=PASSWORD, is_active=False)
+    make_user(username="deleted", password=PASSWORD).delete()
+    make_user(username="passwordless")
+    return {
+        "unknown username": {"username": "nobody", "password": PASSWORD},
+        "unknown e-mail": {"username": "nobody@example.com", "password": PASSWORD},
+        "wrong": {"username": "ada", "password": "wrong"},
+        "wrong by e-mail": {"username": "ada@example.com", "password": "wrong"},
+        "inactive": {"username": "inactive", "password": PASSWORD},
+        "deleted": {"username": "deleted", "password": PASSWORD},
+        "no password": {"username": "passwordless", "password": PASSWORD},
+    }
+
+
+KINDS = [
+    "unknown username", "unknown e-mail", "wrong", "wrong by e-mail", "inactive", "deleted", "no password",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("login", ["Ada", "ada", "ADA", "Ada.L@example.com", "ada.l@EXAMPLE.com"])
+def test_login_by_username_or_email_in_any_case(anonymous, ada, login):
+    answer = anonymous.post(URL, {"username": login, "password": PASSWORD})
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"access_token", "refresh_token", "token_type", "expires_in"}
+    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 900)
+
+
+def test_login_takes_a_multipart_form(anonymous, ada):
+    assert anonymous.post(URL, {"username": "ada", "password": PASSWORD}, format="multipart").status_code == 200
+
+
+def test_login_takes_a_urlencoded_form(anonymous, ada):
+    form = urlencode({"username": "ada", "password": PASSWORD})
+    answer = anonymous.generic("POST", URL, form, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+
+
+def test_access_token_signs_in(anonymous, ada):
+    token = anonymous.post(URL, {"username": "ada", "password": PASSWORD}).json()["access_token"]
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    assert anonymous.get("/api/v1/users/me").json()["id"] == ada.pk
+
+
+def test_refresh_token_is_stored_hashed(anonymous, ada):
+    token = anonymous.post(URL, {"username": "ada", "password": PASSWORD}).json()["refresh_token"]
+    assert token not in str(Session.objects.filter(user=ada).values().get())
+
+
+def test_session_remembers_where_it_was_opened(anonymous, ada):
+    headers = {"User-Agent": "curl/8.7"}
+    anonymous.post(URL, {"username": "ada", "password": PASSWORD}, headers=headers, REMOTE_ADDR="192.0.2.7")
+    session = Session.objects.get(user=ada)
+    assert (session.ip, session.user_agent) == ("192.0.2.7", "curl/8.7")
+
+
+def test_each_login_is_a_session_of_its_own(anonymous, ada):
+    first, second = (anonymous.post(URL, {"username": "ada", "password": PASSWORD}).json() for _ in range(2))
+    assert first["access_token"] != second["access_token"]
+    assert Session.objects.filter(user=ada).count() == 2
+
+
+def test_login_changes_nothing_of_the_user(anonymous, ada):
+    before = User.objects.filter(pk=ada.pk).values().get()
+    anonymous.post(URL, {"username": "ada", "password": PASSWORD})
+    assert User.objects.filter(pk=ada.pk).values().get() == before
+
+
+def test_tokens_are_not_cached(anonymous, ada):
+    answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD})
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_every_failure_has_the_same_body(anonymous, failures):
+    answers = [anonymous.post(URL, body, headers={"X-Request-ID": "same"}) for body in failures.values()]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.content for answer in answers}) == 1
+    assert len({tuple(sorted(answer.headers.items())) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_failure_costs_one_password_hash(anonymous, failures, hashes, kind):
+    hashes.clear()
+    assert anonymous.post(URL, failures[kind]).status_code == 401
+    assert len(hashes) == 1
+
+
+def test_success_costs_one_password_hash(anonymous, ada, hashes):
+    assert anonymous.post(URL, {"username": "ada", "password": PASSWORD}).status_code == 200
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_failure_costs_one_query(anonymous, failures, kind, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        anonymous.post(URL, failures[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_failure_opens_a_session(anonymous, failures, kind):
+    anonymous.post(URL, failures[kind])
+    assert not Session.objects.exists()
+
+
+def test_failure_says_how_to_authenticate(anonymous):
+    answer = anonymous.post(URL, {"username": "nobody", "password": "wrong"})
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("password", [PASSWORD.upper(), f" {PASSWORD}", f"{PASSWORD} ", PASSWORD[:-1]])
+def test_password_must_match_exactly(anonymous, ada, password):
+    assert anonymous.post(URL, {"username": "ada", "password": password}).status_code == 401
+
+
+@pytest.mark.parametrize("missing", ["username", "password"])
+def test_missing_field_is_named(anonymous, missing):
+    body = {"username": "ada", "password": PASSWORD}
+    del body[missing]
+    answer = anonymous.post(URL, body)
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == [missing]
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+@pytest.mark.parametrize("value", [None, "", [], {}, True, "a\0b", "x" * 1025])
+def test_bad_value_is_named(anonymous, field, value):
+    answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD} | {field: value})
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == [field]
+
+
+def test_unknown_field_is_refused(anonymous, ada):
+    answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD, "email": "ada@example.com"})
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == ["email"]
+
+
+def test_login_works_while_signed_in(ada):
+    assert Client(ada).post(URL, {"username": "ada", "password": PASSWORD}).status_code == 200

@@ -1,0 +1,244 @@
+import os
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+from django.conf import settings
+
+KEY = secrets.token_urlsafe(64)
+PASSWORD = "hunter2-in-the-database"
+POSTGRES = {"DATABASE_URL": "postgres://somebody@127.0.0.1:1/somewhere", "SECRET_KEY": KEY}
+DEPLOYED = POSTGRES | {
+    "DATABASE_URL": f"postgres://somebody:{PASSWORD}@db.example.com/stocks",
+    "HTTPS": "true",
+    "ALLOWED_HOSTS": "example.com",
+    "APP_URL": "https://example.com",
+}
+
+
+def run(*command, cwd=settings.BASE_DIR, **environment):
+    """The command, started with no other environment than this."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environment
+    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def check(**environment):
+    return run("manage.py", "check", **environment)
+
+
+def setting(expression, **environment):
+    """What a setting is in this environment."""
+    done = run("-c", f"from config.settings import *; print({expression})", **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
+
+
+def assert_refused(done, name):
+    assert done.returncode != 0
+    assert name in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert PASSWORD not in done.stderr + done.stdout
+
+
+def test_no_settings_at_all_will_do():
+    done = check()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_module_can_be_imported_first():
+    """Django's checks run in no fixed order, and each may be the first to import a module."""
+    command = """
+import importlib, os, pathlib
+import django
+django.setup()
+for path in (path for app in ("config", "records", "users", "stocks") for path in pathlib.Path(app).rglob("*.py")):
+    name = ".".join(path.with_suffix("").parts)
+    if not {"tests", "resource_template"} & set(path.parts):
+        if os.fork() == 0:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:
+                print(name, error, flush=True)
+            os._exit(0)
+        os.wait()
+"""
+    done = run("-c", command, DJANGO_SETTINGS_MODULE="config.settings")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_without_settings_sqlite_and_an_own_secret_key_are_used(tmp_path):
+    shutil.copytree(settings.BASE_DIR / "config", tmp_path / "config")
+    command = "from config.settings import *; print(DATABASES['default']['NAME'], SECRET_KEY)"
+    first, second = (run("-c", command, cwd=tmp_path).stdout for _ in range(2))
+    key_file = tmp_path / "var" / "secret_key"
+    assert first == second == f"{tmp_path / 'var' / 'db.sqlite3'} {key_file.read_text()}\n"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert len(key_file.read_text()) >= 50
+
+
+@pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "sqlite:////nonexistent/db.sqlite3"])
+def test_database_needs_a_secret_key(url):
+    assert_refused(check(DATABASE_URL=url), "SECRET_KEY")
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 80, "django-insecure-" + "abcdefghij" * 8, "abc" * 30, " " * 80])
+def test_database_needs_a_strong_secret_key(key):
+    assert_refused(check(DATABASE_URL="postgres://u@h/d", SECRET_KEY=key), "SECRET_KEY")
+
+
+def test_debug_with_https_is_refused():
+    assert_refused(check(DEBUG="true", HTTPS="true"), "DEBUG")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEBUG", "maybe"),
+        ("HTTPS", "2"),
+        ("SQL_ECHO", "y es"),
+        ("SEED_DEFAULTS", "nein"),
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("WEB_WORKERS", "0"),
+        ("WEB_THREADS", "1.5"),
+        ("WEB_THREADS", "1000"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("ACCESS_TOKEN_MINUTES", "0"),
+        ("ACCESS_TOKEN_MINUTES", "9" * 30),
+        ("REFRESH_TOKEN_DAYS", "soon"),
+        ("REFRESH_TOKEN_DAYS", "9999999999"),
+        ("DB_POOL_SIZE", "0"),
+        ("DB_MAX_OVERFLOW", "-1"),
+        ("APP_URL", "example.com"),
+        ("APP_URL", "ftp://example.com"),
+        ("APP_URL", "https://[example.com"),
+        ("CACHE_URL", "nonsense"),
+        ("CACHE_URL", "nonsense://"),
+        ("EMAIL_URL", "nonsense"),
+        ("EMAIL_URL", "nonsense://"),
+        ("THROTTLE_ANON", "fast"),
+        ("THROTTLE_ANON", "60"),
+        ("THROTTLE_USER", "0/min"),
+        ("THROTTLE_USER", "60/fortnight"),
+        ("THROTTLE_USER", "60/month"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("CORS_ALLOWED_ORIGINS", "foo"),
+        ("ALLOWED_HOSTS", "a b"),
+    ],
+)
+def test_bad_value_is_refused_in_one_line(name, value):
+    assert_refused(check(**{name: value}), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DB_POOL_PRE_PING", "perhaps"),
+        ("DB_POOL_RECYCLE", "-1"),
+        ("DB_POOL_TIMEOUT", "long"),
+        ("POSTGRES_PASSWORD_FILE", "/nonexistent"),
+    ],
+)
+def test_bad_value_for_postgresql_is_refused_in_one_line(name, value):
+    assert_refused(check(**POSTGRES, **{name: value}), name)
+
+
+@pytest.mark.parametrize("origin", ["nonsense", "https://example.com/path"])
+def test_bad_origin_is_refused(origin):
+    done = check(CORS_ALLOWED_ORIGINS=origin)
+    assert done.returncode != 0
+    assert "CORS_ALLOWED_ORIGINS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        f"mysql://u:{PASSWORD}@h/d",
+        f"postgresql+asyncpg://u:{PASSWORD}@h/d",
+        f"postgres://u:{PASSWORD}@h:port/d",
+        f"postgres://u:{PASSWORD}@h:99999/d",
+        f"postgres://u:{PASSWORD}@h",
+    ],
+)
+def test_bad_database_url_is_refused_without_telling_the_password(url):
+    assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_every_spelling_of_postgresql_is_accepted(scheme):
+    url = f"{scheme}://u:p%40ss@db.example.com:5433/stocks?sslmode=require"
+    names = "[DATABASES['default'][name] for name in ('ENGINE', 'USER', 'PASSWORD', 'HOST', 'PORT', 'NAME')]"
+    expected = ["django.db.backends.postgresql", "u", "p@ss", "db.example.com", 5433, "stocks"]
+    assert setting(names, DATABASE_URL=url, SECRET_KEY=KEY) == str(expected)
+    assert check(DATABASE_URL=url, SECRET_KEY=KEY).returncode == 0
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "$dollar", "with blank", "quote'\"#%40", "back\\nslash"])
+def test_password_is_used_when_the_url_has_none(password):
+    assert setting("DATABASES['default']['PASSWORD']", **POSTGRES, POSTGRES_PASSWORD=password) == password
+
+
+def test_password_file_is_used_when_the_url_has_no_password(tmp_path):
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    assert setting("DATABASES['default']['PASSWORD']", **POSTGRES, POSTGRES_PASSWORD_FILE=str(file)) == PASSWORD
+
+
+def test_password_of_the_url_comes_first():
+    environment = {"DATABASE_URL": "postgres://u:first@h/d", "SECRET_KEY": KEY, "POSTGRES_PASSWORD": "second"}
+    assert setting("DATABASES['default']['PASSWORD']", **environment) == "first"
+
+
+def test_secret_key_is_taken_as_it_is():
+    key = "$" + KEY
+    assert setting("SECRET_KEY", DATABASE_URL=POSTGRES["DATABASE_URL"], SECRET_KEY=key) == key
+
+
+@pytest.mark.parametrize("command", ["migrate", "showmigrations"])
+def test_password_is_never_printed(command):
+    done = run("manage.py", *command.split(), **POSTGRES, POSTGRES_PASSWORD=PASSWORD)
+    assert done.returncode != 0
+    assert PASSWORD not in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_deployment_check_is_clean():
+    done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", **DEPLOYED)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("https", "expected"), [("true", True), ("false", False)])
+def test_https_secures_the_cookies(https, expected):
+    names = "[SESSION_COOKIE_SECURE, CSRF_COOKIE_SECURE, SECURE_SSL_REDIRECT, SECURE_HSTS_SECONDS > 0]"
+    assert setting(names, **DEPLOYED | {"HTTPS": https}) == str([expected] * 4)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("DEBUG", "False"),
+        ("HTTPS", "False"),
+        ("ALLOWED_HOSTS", "['localhost', '127.0.0.1', '[::1]']"),
+        ("CORS_ALLOWED_ORIGINS", "[]"),
+        ("ACCESS_TOKEN_LIFETIME.total_seconds()", "900.0"),
+        ("REFRESH_TOKEN_LIFETIME.days", "14"),
+        ("REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']", "{'anon': '60/min', 'user': '600/min'}"),
+        ("SEED_DEFAULTS", "True"),
+        ("DB_CONNECTIONS_MAX", "50"),
+        ("PORT", "8000"),
+    ],
+)
+def test_default(expression, expected):
+    assert setting(expression) == expected
+
+
+def test_empty_value_means_the_default():
+    assert setting("[DEBUG, PORT, LOG_LEVEL]", DEBUG="", PORT="", LOG_LEVEL="") == "[False, 8000, 'INFO']"

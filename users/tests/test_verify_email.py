@@ -1,0 +1,65 @@
+"""A mail with a token goes out, and the token verifies the address it was sent to."""
+
+import re
+import smtplib
+
+import pytest
+from django.core import mail
+
+from users.models import User
+
+pytestmark = pytest.mark.django_db(transaction=True)  # mails leave when the transaction is committed
+
+PERSON = {"username": "ada", "email": "ada@example.com", "password": "analytical-engine-1843", "name": "Ada"}
+
+
+@pytest.fixture
+def token(anonymous) -> str:
+    anonymous.post("/api/v1/auth/register", PERSON)
+    return re.search(r"^\S+:\S+:\S+$", mail.outbox[0].body, re.MULTILINE)[0]
+
+
+def verify(client, token):
+    return client.post("/api/v1/auth/verify-email", {"token": token})
+
+
+def test_mail_has_text_and_html_with_the_token_and_the_origin_of_the_settings(token, settings):
+    [message] = mail.outbox
+    assert message.to == ["ada@example.com"]
+    for body in (message.body, message.alternatives[0].content):
+        assert token in body
+        assert settings.APP_URL in body
+        assert "testserver" not in body
+
+
+def test_token_verifies_the_address_once(anonymous, token):
+    assert verify(anonymous, token).status_code == 204
+    assert User.objects.get(username="ada").is_verified
+    assert verify(anonymous, token).json()["errors"] == {"token": ["This token is invalid, used or expired."]}
+
+
+def test_token_is_dead_when_the_address_has_changed(anonymous, token):
+    User.objects.filter(username="ada").update(email="other@example.com")
+    assert verify(anonymous, token).status_code == 400
+
+
+def test_expired_token_verifies_nothing(anonymous, token, monkeypatch):
+    import time
+
+    now = time.time()
+    monkeypatch.setattr("django.core.signing.time.time", lambda: now + 4 * 86400)
+    assert verify(anonymous, token).status_code == 400
+
+
+@pytest.mark.parametrize("forged", ["x", "a:b:c", "é:ü:ß", "W10:1a:x"])
+def test_forged_token_verifies_nothing(anonymous, forged):
+    assert verify(anonymous, forged).status_code == 400
+
+
+def test_mail_server_that_is_down_does_not_lose_the_account(anonymous, monkeypatch):
+    def refuse(*args):
+        raise smtplib.SMTPServerDisconnected
+
+    monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", refuse)
+    assert anonymous.post("/api/v1/auth/register", PERSON).status_code == 201
+    assert User.objects.filter(username="ada").exists()
