@@ -1,8 +1,10 @@
+import re
 from itertools import count
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
+from django.core import mail
 from django.core.cache import cache
 from rest_framework.test import APIClient
 from zeal import zeal_context
@@ -33,6 +35,11 @@ def _fresh_cache():
     cache.clear()
 
 
+def mailed_token() -> str:
+    """The token in the last mail."""
+    return re.search(r"^[\w-]+:[\w-]+:[\w-]+$", mail.outbox[-1].body, re.MULTILINE)[0]
+
+
 class Client(APIClient):
     """Speaks JSON, and answers 500 as a server would instead of raising: also to a query in a loop."""
 
@@ -41,7 +48,7 @@ class Client(APIClient):
         self.user = user
         if user is not None:
             request = type("Request", (), {"META": {}, "headers": {}})
-            session, _ = Session.objects.start(user, request)
+            session = Session.objects.start(user, request)
             self.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
 
     def request(self, **kwargs):

@@ -201,7 +201,7 @@ class People:
 
     def client(self, persona: str) -> APIClient:
         request = type("Request", (), {"META": {}, "headers": {}})
-        session, _ = Session.objects.start(getattr(self, persona), request)
+        session = Session.objects.start(getattr(self, persona), request)
         client = APIClient()
         client.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
         return client

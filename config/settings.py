@@ -107,6 +107,11 @@ elif DATABASE_URL and _is_weak(SECRET_KEY):
         "`python3 -c 'import secrets; print(secrets.token_urlsafe(64))'`."
     )
 
+# Keys of former times: what they signed stays valid until it expires.
+SECRET_KEY_FALLBACKS = _list("SECRET_KEY_FALLBACKS")
+if DATABASE_URL and any(_is_weak(key) for key in SECRET_KEY_FALLBACKS):
+    raise ImproperlyConfigured("SECRET_KEY_FALLBACKS holds a weak key: what it signs could be forged. Remove it.")
+
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 if any(re.search(r"[\s/]", host) for host in ALLOWED_HOSTS):
     raise ImproperlyConfigured("ALLOWED_HOSTS must be host names separated by commas, without blanks or slashes.")
@@ -122,11 +127,11 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",
     "corsheaders",
+    "csp",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -140,14 +145,16 @@ MIDDLEWARE = [
     "records.audit.RequestContextMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "records.rest.routers.OptionalSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "users.authentication.BrowserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "records.rest.errors.ThrottledMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -158,7 +165,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # Cache
 
-CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", "locmemcache://"))}
+# Local memory is each worker's own: several workers share a directory instead, and best a Redis.
+_cache = "locmemcache://" if WEB_WORKERS == 1 else f"filecache://{VAR_DIR / 'cache'}"
+CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", _cache))}
 
 # Databases
 
@@ -278,6 +287,7 @@ LOGGING = {
         # Every request has its line from records.requests; here a crash adds its stack trace.
         "django.request": {"filters": ["crash"]},
         "django.server": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "authlib": {"level": "INFO"},  # its debug lines hold the secrets of a sign-in
         "django.db.backends": {"level": "DEBUG" if SQL_ECHO else "INFO"},
     },
 }
@@ -294,6 +304,21 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)/?$", r"^ping/?$"]  # load balancers ask over plain HTTP
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        # Styles inside of pages: Swagger UI and ReDoc make them at run time, Django REST framework in its templates.
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'", "data:"],
+        "worker-src": ["'self'", "blob:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
 
 CORS_ALLOWED_ORIGINS = [_origin("CORS_ALLOWED_ORIGINS", origin) for origin in _list("CORS_ALLOWED_ORIGINS")]
 CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
@@ -329,6 +354,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"user_attributes": ("username", "email", "name")},
     },
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "users.authentication.MaximumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
@@ -336,8 +362,36 @@ LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "api-root"
 LOGOUT_REDIRECT_URL = "api-root"
 
+# Browsers are signed in by rows of users.Session, which the signed cookie names: it is worth nothing without its row.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=_number("ACCESS_TOKEN_MINUTES", 15, least=1, most=60 * 24 * 365))
 REFRESH_TOKEN_LIFETIME = timedelta(days=_number("REFRESH_TOKEN_DAYS", 14, least=1, most=3650))
+SESSION_COOKIE_AGE = int(REFRESH_TOKEN_LIFETIME.total_seconds())
+ACCOUNT_DELETION_GRACE = timedelta(days=_number("ACCOUNT_DELETION_GRACE_DAYS", 7, least=0, most=3650))
+
+
+def _oauth_providers() -> dict[str, dict[str, str]]:
+    """OpenID Connect providers by name, each of three settings."""
+    named = re.compile("OAUTH_([A-Z0-9_]+)_(CLIENT_ID|CLIENT_SECRET|DISCOVERY_URL)")
+    given = {match[0]: match[1] for name in os.environ if _text(name) and (match := named.fullmatch(name))}
+    providers = {}
+    for provider in sorted(set(given.values())):
+        keys = ("CLIENT_ID", "CLIENT_SECRET", "DISCOVERY_URL")
+        if missing := [name for key in keys if (name := f"OAUTH_{provider}_{key}") not in given]:
+            raise ImproperlyConfigured(f"{' and '.join(missing)} must be set too: a provider needs all three.")
+        client_id, client_secret, url = (_text(f"OAUTH_{provider}_{key}") for key in keys)
+        if not re.match(r"https://[^/\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)", url):
+            raise ImproperlyConfigured(f"OAUTH_{provider}_DISCOVERY_URL must start with https://.")
+        providers[provider.lower().replace("_", "-")] = {
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "server_metadata_url": url,
+        }
+    return providers
+
+
+OAUTH_PROVIDERS = _oauth_providers()
 
 # Static files
 
@@ -357,7 +411,7 @@ if DEBUG:
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "users.authentication.AccessTokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "users.authentication.BrowserSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
@@ -367,8 +421,8 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "records.rest.renderers.StrictContentNegotiation",
     "DEFAULT_PARSER_CLASSES": ["records.rest.parsers.StrictJSONParser"],
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "records.rest.throttles.AnonymousThrottle",
+        "records.rest.throttles.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": _rate("THROTTLE_ANON", "60/min"),

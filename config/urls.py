@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
 import stocks.urls
 import users.urls
@@ -34,7 +34,7 @@ urlpatterns = [
     path("api/", include((browser_login, "rest_framework"))),
     re_path(r"^api(/.*)?$", UnknownPathView.as_view()),
     path("openapi.json", service.openapi, name="schema"),
-    path("docs", service.read_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
+    path("docs", service.read_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("redoc.js", service.redoc_script, name="redoc-script"),
     path("redoc", service.read_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("admin/", admin.site.urls),

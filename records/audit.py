@@ -1,5 +1,6 @@
 """Who acts in this request, under which id."""
 
+import ipaddress
 import json
 import logging
 import re
@@ -8,7 +9,9 @@ import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 logger = logging.getLogger("records.requests")
@@ -28,6 +31,33 @@ def actor_id() -> int | None:
     """The id of the user who acts in this request; None for strangers and outside of requests."""
     user = getattr(_request.get(), "user", None)
     return user.pk if user is not None and user.is_authenticated else None
+
+
+def login_session() -> Any:
+    """The session by which the present request's user is signed in, if it is a user's and already known."""
+    return getattr(_request.get(), "login_session", None)
+
+
+def client_ip(request: HttpRequest) -> str | None:
+    """The caller's address; what X-Forwarded-For says counts only through TRUSTED_PROXIES of them."""
+    address = request.META.get("REMOTE_ADDR")
+    if settings.TRUSTED_PROXIES and (forwarded := request.META.get("HTTP_X_FORWARDED_FOR")):
+        hops = forwarded.split(",")
+        # Each proxy appends whom it heard: counted from the right, since anybody can write what stands on the left.
+        address = hops[-min(settings.TRUSTED_PROXIES, len(hops))].strip()
+        # Some write the port too: 192.0.2.7:4711, [2001:db8::7]:4711.
+        address = re.sub(r"^\[(.*)\](:\d+)?$|^([^:]*):\d+$", r"\1\3", address)
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return None
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def client_network(request: HttpRequest) -> str | None:
+    """Whom to count as one caller: an IPv4 address, or the IPv6 network of one connection (/64, RFC 6177)."""
+    ip = client_ip(request)
+    return str(ipaddress.ip_network(f"{ip}/64", strict=False)) if ip and ":" in ip else ip
 
 
 class RequestContextMiddleware:

@@ -1,24 +1,61 @@
-"""Who is calling: by access token, or by name and password."""
+"""Who is calling: by access token, by a browser's session, or by name and password."""
 
+import math
+from datetime import timedelta
 from typing import Any
 
 import jwt
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, check_password
-from django.contrib.auth.models import Permission
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
-from users.models import Session, User
+from records import audit
+from users.models import Limit, RateLimit, Session, User, hash_token
 from users.tokens import session_id
+
+BAD_LOGINS_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
+BAD_LOGINS_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
+# The session cookie's one entry of ours: the id of the users.Session that it stands for.
+SESSION_ROW = "session"
+ENDED = "This session has ended. Please log in again."
+
+
+class MaximumLengthValidator:
+    """What a password hash takes of time and memory grows with it; and no login form should refuse what was set."""
+
+    longest = 128
+
+    def validate(self, password: str, user: User | None = None) -> None:
+        if len(password) > self.longest:
+            raise ValidationError(f"This password is too long. It must contain at most {self.longest} characters.")
+
+    def get_help_text(self) -> str:
+        return f"Your password must contain at most {self.longest} characters."
+
+
+class TooManyFailures(Throttled):
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.detail = f"Too many failed logins. Please try again in {math.ceil(wait / 60)} min."  # type: ignore[assignment]
 
 
 class AccountBackend(ModelBackend):
-    """Signs in by e-mail or username; each failure costs one password hash, as each success does."""
+    """Signs in by e-mail or username; each failure costs one password hash, as each success does.
+
+    The API's login, the browsable API's and the admin's come through here, and are counted here: TooManyFailures for
+    an account or an address with too many failures, whatever the password.
+    """
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
@@ -26,12 +63,21 @@ class AccountBackend(ModelBackend):
         if username is None or password is None or "\0" in username:
             return None
         user = User.all_objects.with_login(username).first()
-        if user is None:
-            check_password(password, UNUSABLE_PASSWORD_PREFIX)
-            return None
+        counted = _counted(user, username, request)
+        self._refuse_after(RateLimit.objects.wait(*counted))
         # First the password: who is inactive or deleted must take as long as everybody else.
-        fits = user.check_password(password)
-        return user if fits and not user.is_deleted and self.user_can_authenticate(user) else None
+        fits = user.check_password(password) if user else check_password(password, UNUSABLE_PASSWORD_PREFIX)
+        if user is None or not fits or user.is_deleted or not self.user_can_authenticate(user):
+            self._refuse_after(RateLimit.objects.hit(*counted))
+            return None
+        # Asked again: of many guesses at once, the right one is not let in behind the wrong ones.
+        self._refuse_after(RateLimit.objects.wait(*counted))
+        return user
+
+    @staticmethod
+    def _refuse_after(wait: int) -> None:
+        if wait:
+            raise TooManyFailures(wait)
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """The person's own and their groups' permissions, in one query a request."""
@@ -44,6 +90,59 @@ class AccountBackend(ModelBackend):
             names = granted.order_by().values_list("content_type__app_label", "codename")
             user_obj._permissions = {f"{app}.{codename}" for app, codename in names}
         return user_obj._permissions
+
+
+def _counted(user: User | None, username: str, request: HttpRequest | None) -> list[tuple[Limit, str]]:
+    """What a failed login counts against: the account, or the name that is nobody's, and the address."""
+    account = str(user.pk) if user else f"?{hash_token(username.lower())}"
+    network = audit.client_network(request) if request else None
+    return [(BAD_LOGINS_OF_ACCOUNT, account)] + ([(BAD_LOGINS_FROM_ADDRESS, network)] if network else [])
+
+
+# Browsers
+
+
+class BrowserSessionMiddleware(AuthenticationMiddleware):
+    """`request.user` of a browser, by one query for session and user together."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        super().process_request(request)
+        request.user = SimpleLazyObject(lambda: _browser_user(request))  # type: ignore[assignment]
+
+
+def _browser_user(request: HttpRequest) -> User | AnonymousUser:
+    session = None
+    if row := request.session.get(SESSION_ROW):
+        session = Session.objects.alive().select_related("user").filter(pk=row).first()
+    request.login_session = session  # type: ignore[attr-defined]
+    return session.user if session else AnonymousUser()
+
+
+@receiver(user_logged_in)
+def _start_session(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    _end_session(sender, request)
+    session = Session.objects.start(user, request)
+    if session is None:  # deactivated, or the password changed, since it was asked for
+        request.session.flush()
+        request.user = AnonymousUser()
+        return
+    request.session[SESSION_ROW] = str(session.pk)
+    request.login_session = session  # type: ignore[attr-defined]
+
+
+@receiver(user_logged_out)
+def _end_session(sender: Any, request: HttpRequest, **kwargs: Any) -> None:
+    if row := request.session.get(SESSION_ROW):
+        Session.objects.filter(pk=row).end()
+
+
+class BrowserSessionAuthentication(SessionAuthentication):
+    def authenticate(self, request: Request) -> tuple[User, Session] | None:
+        signed_in = super().authenticate(request)
+        return (signed_in[0], audit.login_session()) if signed_in else None
+
+
+# Programs
 
 
 class AccessTokenAuthentication(BaseAuthentication):
@@ -59,7 +158,8 @@ class AccessTokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed("The access token is invalid or expired.") from None
         session = Session.objects.alive().select_related("user").filter(pk=session_pk, user_id=user_pk).first()
         if session is None:
-            raise AuthenticationFailed("This session has ended. Please log in again.")
+            raise AuthenticationFailed(ENDED)
+        request._request.login_session = session  # type: ignore[attr-defined]
         return session.user, session
 
     def authenticate_header(self, request: Request) -> str:
@@ -76,4 +176,17 @@ class AccessTokenScheme(OpenApiAuthenticationExtension):
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The `access_token` of `POST /api/v1/auth/login`.",
+        }
+
+
+class BrowserSessionScheme(OpenApiAuthenticationExtension):
+    target_class = BrowserSessionAuthentication
+    name = "browserSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": "The session of a browser; writes need the CSRF token too.",
         }

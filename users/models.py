@@ -1,12 +1,16 @@
 """People: account, profile, the sessions they are signed in by."""
 
 import hashlib
+import math
 import secrets
 import uuid
-from typing import Any, ClassVar, Self
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -21,8 +25,10 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 from django.utils.text import slugify
 
+from records import audit
 from records.models import (
     SearchIndex,
     SoftDeletable,
@@ -38,11 +44,17 @@ NAME_MESSAGE = "Name must start with a capital letter"
 # How often a derived username may be lost to a request that runs at the same time.
 NAMESAKES_AT_ONCE = 20
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
+# How long a used refresh token may come again as the other half of a race, before it counts as stolen.
+REUSE_GRACE = timedelta(seconds=5)
 
 
 class UserQuerySet(SoftDeletableQuerySet):
     def active(self) -> Self:
         return self.filter(is_active=True)
+
+    def leaving_by(self, moment: datetime) -> Self:
+        """Whose account their owners asked to have removed by then."""
+        return self.filter(deletion_at__isnull=False, deletion_at__lte=moment)
 
     def superusers(self) -> Self:
         """Those who can sign in and manage everything."""
@@ -64,11 +76,16 @@ class UserQuerySet(SoftDeletableQuerySet):
             raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def update(self, **values) -> int:
-        if values.get("is_active") is False or values.get("is_superuser") is False:
-            with transaction.atomic():
+        if not values.keys() & {"is_active", "is_superuser", "password"}:
+            return super().update(**values)
+        with transaction.atomic():
+            if values.get("is_active") is False or values.get("is_superuser") is False:
                 self._keep_a_superuser()
-                return super().update(**values)
-        return super().update(**values)
+            if values.get("is_active") is False or "password" in values:
+                # A login that runs meanwhile waits for these locks, and then sees what has become of its user.
+                len(self.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+                Session.objects.filter(user__in=self.order_by().values("pk")).end()
+            return super().update(**values)
 
     def delete(self, *, reason: str = "") -> tuple[int, dict[str, int]]:
         with transaction.atomic():
@@ -84,6 +101,10 @@ class UserQuerySet(SoftDeletableQuerySet):
             return super().purge()
 
     purge.alters_data = True  # type: ignore[attr-defined]
+
+
+def _is_true(claim: Any) -> bool:
+    return claim is True or claim == "true"  # some providers send a text
 
 
 class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[misc]
@@ -110,13 +131,77 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
 
     def create_named(self, name: str, **fields: Any) -> "User":
         """A user whose username is derived from their name, however many of that name are made at once."""
+        return self._create_alike(name, **{**fields, "name": name})
+
+    def _create_alike(self, alike: str, **fields: Any) -> "User":
         for _ in range(NAMESAKES_AT_ONCE):
             try:
                 with transaction.atomic(using=self.db):
-                    return self.create_user(**{**fields, "name": name, "username": self.free_username(name)})
+                    return self.create_user(**{**fields, "username": self.free_username(alike)})
             except IntegrityError as error:
                 lost = error
         raise lost
+
+    def known_by(self, provider: str, claims: dict[str, Any]) -> "User":
+        """Whom an OpenID Connect provider's claims are about: who came before, who has the e-mail address that the
+        provider has verified, or a new user.
+
+        ValidationError, with a sentence for the person, where they may not sign in so.
+        """
+        try:
+            with transaction.atomic(using=self.db):
+                return self._known_by(provider, claims)
+        except IntegrityError:
+            return self._known_by(provider, claims)  # who came twice at once came before
+
+    def _known_by(self, provider: str, claims: dict[str, Any]) -> "User":
+        identity = Identity.objects.select_related("user").filter(provider=provider, subject=claims["sub"]).first()
+        if identity is not None:
+            user = identity.user
+        else:
+            user = self._to_be_joined(claims) or self._create_known(provider, claims)
+            Identity.objects.create(user=user, provider=provider, subject=claims["sub"])
+            if user.oauth_provider is None:
+                user.oauth_provider = provider
+                user.save()
+        if user.is_deleted or not user.is_active:
+            raise ValidationError("This account cannot be used. Please ask those who run the service.")
+        return user
+
+    def _to_be_joined(self, claims: dict[str, Any]) -> "User | None":
+        email = self.normalize_email(claims.get("email"))
+        user = self.model.all_objects.with_login(email).select_for_update(no_key=True).first() if email else None
+        if user is None:
+            return None
+        if not _is_true(claims.get("email_verified")):
+            raise ValidationError(
+                "An account with your e-mail address exists here, and the provider does not say that the address is "
+                "verified to be yours. Please log in with your password."
+            )
+        if not user.is_verified:
+            # Whoever registered with this address has not shown that it is theirs; its owner now has. What the
+            # stranger set must not open the account any longer.
+            user.set_unusable_password()
+            user.is_verified = True
+            user.save()
+        return user
+
+    def _create_known(self, provider: str, claims: dict[str, Any]) -> "User":
+        email = self.normalize_email(claims.get("email"))
+        candidate = self.model(email=email, name=(claims.get("name") or "").strip() or None)
+        try:
+            candidate.clean_fields(exclude={field.name for field in self.model._meta.fields} - {"email", "name"})
+        except ValidationError as error:
+            for field in error.message_dict:  # what we could not store we do without
+                setattr(candidate, field, None)
+        alike = claims.get("preferred_username") or (email or "").partition("@")[0] or candidate.name or provider
+        return self._create_alike(
+            str(alike),
+            email=candidate.email,
+            name=candidate.name,
+            is_verified=candidate.email is not None and _is_true(claims.get("email_verified")),
+            oauth_provider=provider,
+        )
 
     def _new_user(self, username: str, email: str | None, password: str | None, **fields: Any) -> "User":
         user = self.model(username=username, email=self.normalize_email(email), **fields)
@@ -206,6 +291,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         max_length=50, null=True, blank=True, editable=False, help_text="Provider the account was created through."
     )
 
+    deletion_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the account will be removed, as its owner asked; null if never."
+    )
+    deletion_reminded_at = models.DateTimeField(null=True, editable=False)
+
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar = ["email"]
@@ -245,6 +335,9 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
                 )
             ),
             deleted_index("users_deleted"),
+            models.Index(
+                fields=["deletion_at", "id"], name="users_deletion_at", condition=Q(deletion_at__isnull=False)
+            ),
             SearchIndex(fields=["username", "email", "name"], name="users_search"),
         ]  # fmt: skip
 
@@ -277,17 +370,47 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
                 raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def save(self, **kwargs: Any) -> None:
-        if not self._gives_up_superuser():
-            super().save(**kwargs)
-            return
-        with transaction.atomic():
-            User.objects.filter(pk=self.pk)._keep_a_superuser()
-            super().save(**kwargs)
+        """Stores what was changed; a new password and a deactivation end the person's sessions.
+
+        The session by which a person changes their own password goes on.
+        """
+        changed = self._changed_names()
+        with transaction.atomic() if changed & {"is_active", "is_superuser", "password"} else nullcontext():
+            if self._gives_up_superuser():
+                User.objects.filter(pk=self.pk)._keep_a_superuser()
+            super().save(**kwargs)  # first this row, for whose lock a login waits
+            if "is_active" in changed and not self.is_active:
+                self.sessions.end()
+            elif "password" in changed:
+                present = audit.login_session()
+                (self.sessions.exclude(pk=present.pk) if present else self.sessions).end()
+
+    def schedule_deletion(self) -> datetime:
+        """Have the account removed after the grace period; returns when."""
+        self.deletion_at = timezone.now() + settings.ACCOUNT_DELETION_GRACE
+        self.deletion_reminded_at = None
+        self.save()
+        return self.deletion_at
+
+    def cancel_deletion(self) -> None:
+        self.deletion_at = self.deletion_reminded_at = None
+        self.save()
+
+    def check_password(self, raw_password: str | None) -> bool:
+        return check_password(raw_password, self.password, self._rehash)
+
+    def _rehash(self, raw_password: str) -> None:
+        """Keep the same password under today's hasher, for which nobody has to sign in again."""
+        stored, self.password = self.password, make_password(raw_password)
+        stored_as_before = User.all_objects.filter(pk=self.pk, password=stored)
+        super(UserQuerySet, stored_as_before).update(password=self.password)
+        self._remember(["password"])
+
+    def _changed_names(self) -> set[str]:
+        return set() if self._state.adding else {field.name for field in self.changed_fields()}
 
     def _gives_up_superuser(self) -> bool:
-        if self._state.adding:
-            return False
-        changed = {field.name for field in self.changed_fields()}
+        changed = self._changed_names()
         return ("is_superuser" in changed and not self.is_superuser) or ("is_active" in changed and not self.is_active)
 
 
@@ -296,43 +419,216 @@ class SessionQuerySet(QuerySet["Session"]):
         """Not ended, not expired, of a user who may use the service."""
         return self.filter(revoked_at=None, expires_at__gt=timezone.now(), user__is_active=True, user__deleted_at=None)
 
-    def start(self, user: User, request: HttpRequest) -> tuple["Session", str]:
-        """Sign `user` in on this device; the refresh token is in no other place than the answer."""
-        refresh_token = secrets.token_urlsafe(48)
-        session = self.create(
-            user=user,
-            refresh_hash=hash_token(refresh_token),
-            expires_at=timezone.now() + settings.REFRESH_TOKEN_LIFETIME,
-            ip=request.META.get("REMOTE_ADDR") or None,
-            user_agent=request.headers.get("User-Agent", "")[:300],
-        )
-        return session, refresh_token
+    def visible_to(self, user: User) -> Self:
+        return self.filter(user_id=user.pk)
+
+    def end(self) -> int:
+        return self.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+    def start(self, user: User, request: HttpRequest) -> "Session | None":
+        """Sign `user` in on this device.
+
+        None where they were deactivated, or changed their password, since `user` was read.
+        """
+        with transaction.atomic():
+            unchanged = User.objects.active().filter(pk=user.pk, password=user.password)
+            if not unchanged.select_for_update(no_key=True).values_list("pk").first():
+                return None
+            return self.create(user=user, expires_at=_expiry(), **_device(request))
+
+    def refresh(self, token: str, request: HttpRequest) -> "tuple[Session, str] | None":
+        """The session of this refresh token, with its next one; each token works once.
+
+        None for all others. One that was used before ends its session, unless it comes within REUSE_GRACE of the
+        last refresh: then two tabs raced, or an answer was lost, and the loser alone is turned away.
+        """
+        family, _, _ = token.partition(".")
+        with transaction.atomic():
+            locked = self.alive().select_for_update(of=("self",), no_key=True)
+            session = locked.filter(family_hash=hash_token(family)).first()
+            if session is None:
+                return None
+            if constant_time_compare(session.refresh_hash, hash_token(token)):
+                return session, session.next_refresh_token(family, **_device(request))
+            if timezone.now() - session.refreshed_at > REUSE_GRACE:
+                session.end()
+            return None
 
 
 class Session(models.Model):
-    """A device somebody is signed in on. Access tokens name it and are worth nothing without it."""
+    """A device somebody is signed in on, by tokens or by a browser's cookie. Both name it and are worth nothing
+    without it.
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    All refresh tokens of a session begin with the same secret, so that a used one is known again without keeping
+    it: `family.secret`, of which the hash of the first half and of the whole present token are stored.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False, help_text="Id of the session.")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
-    refresh_hash = models.CharField(max_length=64, help_text="SHA-256 of the refresh token, hexadecimal.")
-    created_at = models.DateTimeField(auto_now_add=True)
-    refreshed_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
+    family_hash = models.CharField(
+        max_length=64, null=True, help_text="SHA-256, hexadecimal, of what all its refresh tokens begin with."
+    )
+    refresh_hash = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of the present refresh token, hexadecimal."
+    )
+    created_at = models.DateTimeField(auto_now_add=True, help_text="When the person signed in.")
+    refreshed_at = models.DateTimeField(auto_now_add=True, help_text="When a refresh token was last exchanged.")
+    expires_at = models.DateTimeField(help_text="When the session ends if it is not refreshed.")
     revoked_at = models.DateTimeField(null=True)
-    ip = models.GenericIPAddressField(null=True)
-    user_agent = models.CharField(max_length=300, blank=True)
+    ip = models.GenericIPAddressField(null=True, help_text="Address it was last refreshed from.")
+    user_agent = models.CharField(
+        max_length=300, blank=True, help_text="What the program it was last refreshed by calls itself."
+    )
 
+    owned_by = "user_id"
     objects = SessionQuerySet.as_manager()
 
     class Meta:
         db_table = "sessions"
-        constraints = [models.UniqueConstraint(fields=["refresh_hash"], name="sessions_refresh_hash_unique")]
+        constraints = [models.UniqueConstraint(fields=["family_hash"], name="sessions_family_hash_unique")]
         indexes = [models.Index(fields=["expires_at"], name="sessions_expires_at")]
 
     def __str__(self) -> str:
         return f"{self.user_id} from {self.created_at:%Y-%m-%d %H:%M}"
 
+    def end(self) -> None:
+        Session.objects.filter(pk=self.pk).end()
+
+    def next_refresh_token(self, family: str = "", **device: Any) -> str:
+        """The refresh token that replaces the one before; it is in no other place than the answer."""
+        family = family or secrets.token_urlsafe(32)
+        token = f"{family}.{secrets.token_urlsafe(32)}"
+        changes = {
+            "family_hash": hash_token(family),
+            "refresh_hash": hash_token(token),
+            "refreshed_at": timezone.now(),
+            "expires_at": _expiry(),
+            **device,
+        }
+        Session.objects.filter(pk=self.pk).update(**changes)
+        return token
+
 
 def hash_token(token: str) -> str:
     """Tokens are long and random: a plain hash keeps them, where passwords need a slow one."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _expiry() -> datetime:
+    return timezone.now() + settings.REFRESH_TOKEN_LIFETIME
+
+
+def _device(request: HttpRequest) -> dict[str, Any]:
+    return {"ip": audit.client_ip(request), "user_agent": request.headers.get("User-Agent", "")[:300]}
+
+
+class Limit(NamedTuple):
+    """At most so many in any such period."""
+
+    name: str
+    most: int
+    period: timedelta
+
+
+class RateLimitQuerySet(QuerySet["RateLimit"]):
+    def wait(self, *counted: tuple[Limit, str]) -> int:
+        """Seconds until all of these may happen again; 0 where they may now. One query."""
+        rows = self.in_bulk([_key(limit, subject) for limit, subject in counted])
+        return max(
+            (rows[key].wait(limit) for limit, subject in counted if (key := _key(limit, subject)) in rows), default=0
+        )
+
+    def hit(self, *counted: tuple[Limit, str]) -> int:
+        """Count one of each; the seconds to wait, and nothing counted, where one of them is used up.
+
+        The rows are locked meanwhile: whatever runs at the same time, no more than the limit are let through.
+        """
+        limits = {_key(limit, subject): limit for limit, subject in counted}
+        now = timezone.now()
+        with transaction.atomic():
+            expiry = now + max(limit.period for limit in limits.values())
+            new: list[Any] = [RateLimit(key=key, expires_at=expiry) for key in sorted(limits)]
+            self.bulk_create(new, ignore_conflicts=True)
+            rows: list[Any] = list(self.select_for_update().filter(key__in=limits).order_by("key"))
+            wait = max(row.wait(limits[row.key]) for row in rows)
+            if not wait:
+                for row in rows:
+                    limit = limits[row.key]
+                    row.hits = [*row.hits, now.timestamp()][-limit.most :]
+                    row.expires_at = now + limit.period
+                self.bulk_update(rows, ["hits", "expires_at"])
+        return wait
+
+    def forget(self, limit: Limit, subject: str) -> None:
+        self.filter(key=_key(limit, subject)).delete()
+
+
+class RateLimit(models.Model):
+    """When something last happened that may happen so often only; kept in the database, all workers share it."""
+
+    key = models.CharField(max_length=120, primary_key=True)
+    hits = models.JSONField(default=list, help_text="Times, in seconds since 1970, oldest first.")
+    expires_at = models.DateTimeField()
+
+    objects = RateLimitQuerySet.as_manager()
+
+    class Meta:
+        db_table = "rate_limits"
+        indexes = [models.Index(fields=["expires_at"], name="rate_limits_expires_at")]
+
+    def __str__(self) -> str:
+        return self.key
+
+    def wait(self, limit: Limit) -> int:
+        """Seconds until it may happen again."""
+        if len(self.hits) < limit.most:
+            return 0
+        return max(0, math.ceil(self.hits[-limit.most] + limit.period.total_seconds() - timezone.now().timestamp()))
+
+
+def _key(limit: Limit, subject: str) -> str:
+    return f"{limit.name}:{subject}"
+
+
+class SpentTokenQuerySet(QuerySet["SpentToken"]):
+    def spend(self, token: str, expires_at: datetime) -> bool:
+        """Whether the token was not used before; of many that try at once one succeeds."""
+        try:
+            with transaction.atomic():
+                self.create(token_hash=hash_token(token), expires_at=expires_at)
+        except IntegrityError:
+            return False
+        return True
+
+
+class SpentToken(models.Model):
+    """A token from a mail that was used: it works once."""
+
+    token_hash = models.CharField(max_length=64, primary_key=True)
+    expires_at = models.DateTimeField()
+
+    objects = SpentTokenQuerySet.as_manager()
+
+    class Meta:
+        db_table = "spent_tokens"
+        indexes = [models.Index(fields=["expires_at"], name="spent_tokens_expires_at")]
+
+    def __str__(self) -> str:
+        return self.token_hash[:8]
+
+
+class Identity(models.Model):
+    """Who somebody is to an OpenID Connect provider: `subject` never changes there, an e-mail address may."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities")
+    provider = models.CharField(max_length=50)
+    subject = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "identities"
+        verbose_name_plural = "identities"
+        constraints = [models.UniqueConstraint(fields=["provider", "subject"], name="identities_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.provider}"

@@ -6,7 +6,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
-from users.models import User
+from users.models import Session, User
 
 
 class UserSerializer(RecordSerializer):
@@ -36,6 +36,14 @@ class UserSerializer(RecordSerializer):
             # Nobody has shown yet that the new address is theirs.
             validated_data.setdefault("is_verified", False)
         return super().update(instance, validated_data)
+
+
+class MeSerializer(UserSerializer):
+    """One's own row, which says too whether and when it will be removed."""
+
+    class Meta(UserSerializer.Meta):
+        fields = [*UserSerializer.Meta.fields, "deletion_at"]
+        read_only_fields = [*UserSerializer.Meta.read_only_fields, "deletion_at"]
 
 
 class NewUserSerializer(UserSerializer):
@@ -89,15 +97,57 @@ class RegistrationSerializer(NewUserSerializer):
         return fields
 
 
+class RegisteredSerializer(UserSerializer):
+    """The answer to a registration."""
+
+    verification_mail = serializers.ChoiceField(
+        choices=["sent", "failed"], read_only=True, help_text="Whether the mail to verify the address could be sent."
+    )
+
+    class Meta(UserSerializer.Meta):
+        fields = [*UserSerializer.Meta.fields, "verification_mail"]
+
+
+class SessionSerializer(RecordSerializer):
+    current = serializers.BooleanField(read_only=True, help_text="Whether this request came by it.")
+
+    class Meta:
+        model = Session
+        fields = ["id", "created_at", "refreshed_at", "expires_at", "ip", "user_agent", "current"]
+        read_only_fields = fields
+
+
+class PasswordField(serializers.CharField):
+    """A password as it was typed; what is wrong with a new one the validators of the settings say."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=1024, trim_whitespace=False, style={"input_type": "password"}, **kwargs)
+
+
 class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=255, help_text="Username or e-mail address.")
-    password = serializers.CharField(
-        max_length=1024, trim_whitespace=False, style={"input_type": "password"}, help_text="Password."
-    )
+    password = PasswordField(help_text="Password.")
+
+
+class RefreshSerializer(StrictSerializer):
+    refresh_token = serializers.CharField(max_length=1000, help_text="The refresh token of the last answer.")
+
+
+class PasswordChangeSerializer(StrictSerializer):
+    current_password = PasswordField(help_text="The password until now.")
+    new_password = PasswordField(help_text="8–128 characters, not common, not similar to the name.")
+
+
+class EmailSerializer(StrictSerializer):
+    email = serializers.EmailField(max_length=255, help_text="The account's e-mail address.")
 
 
 class TokenSerializer(StrictSerializer):
     token = serializers.CharField(max_length=1000, help_text="The token from the mail.")
+
+
+class NewPasswordSerializer(TokenSerializer):
+    new_password = PasswordField(help_text="8–128 characters, not common, not similar to the name.")
 
 
 class TokensSerializer(serializers.Serializer):
@@ -105,3 +155,11 @@ class TokensSerializer(serializers.Serializer):
     refresh_token = serializers.CharField(help_text="Gets the next pair; works once.")
     token_type = serializers.CharField(help_text="Always `bearer`.")
     expires_in = serializers.IntegerField(help_text="Seconds until the access token expires.")
+
+
+class SaidSerializer(serializers.Serializer):
+    detail = serializers.CharField(help_text="What happened.")
+
+
+class DeletionSerializer(serializers.Serializer):
+    deletion_at = serializers.DateTimeField(help_text="When the account will be removed, unless that is cancelled.")

@@ -1,22 +1,23 @@
-"""Access tokens: JSON Web Tokens (RFC 7519) that name a session."""
+"""Tokens that people and programs carry: access tokens (JSON Web Tokens, RFC 7519), and those in mails."""
 
+import hashlib
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import jwt
 from django.conf import settings
 from django.core import signing
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from records.models import BIGINT_MAX
-from users.models import Session, User
+from users.models import Session, SpentToken, User
 
 ALGORITHM = "HS256"
 ISSUER = "stocks"
 AUDIENCE = "stocks-api"
 LEEWAY_SECONDS = 30
-VERIFICATION_LIFETIME = timedelta(days=3)
 REQUIRED_CLAIMS = ["iss", "aud", "sub", "sid", "iat", "exp"]
 
 
@@ -40,15 +41,7 @@ def access_token(session: Session) -> str:
 
 def session_id(token: str) -> tuple[UUID, int]:
     """The session and user that a valid token names; jwt.InvalidTokenError for any other token."""
-    claims = jwt.decode(
-        token,
-        _key(settings.SECRET_KEY),
-        algorithms=[ALGORITHM],
-        audience=AUDIENCE,
-        issuer=ISSUER,
-        leeway=LEEWAY_SECONDS,
-        options={"require": REQUIRED_CLAIMS},
-    )
+    claims = _claims(token)
     try:
         session, user = UUID(claims["sid"]), int(claims["sub"])
     except (AttributeError, TypeError, ValueError):
@@ -58,15 +51,63 @@ def session_id(token: str) -> tuple[UUID, int]:
     return session, user
 
 
-def verification_token(user: User) -> str:
-    """Shows that its holder reads the mail of `user`'s present address; worthless once that is known."""
-    return signing.dumps([user.pk, user.email], salt="email-verification")
+def _claims(token: str) -> dict[str, Any]:
+    """What the token says, whichever of our keys signed it; its header says nothing about keys that we believe."""
+    *former, last = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    for secret in former:
+        try:
+            return _signed_by(secret, token)
+        except jwt.InvalidSignatureError:
+            continue
+    return _signed_by(last, token)
 
 
-def user_to_verify(token: str) -> User | None:
-    """Whom the token verifies; None where it is forged, expired, used, or for an address of former times."""
+def _signed_by(secret: str, token: str) -> dict[str, Any]:
+    return jwt.decode(
+        token,
+        _key(secret),
+        algorithms=[ALGORITHM],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        leeway=LEEWAY_SECONDS,
+        options={"require": REQUIRED_CLAIMS},
+    )
+
+
+class Purpose(NamedTuple):
+    """What a token from a mail is good for, and how long."""
+
+    name: str
+    lifetime: timedelta
+
+
+VERIFY_EMAIL = Purpose("verify-email", timedelta(days=3))
+RESET_PASSWORD = Purpose("reset-password", timedelta(hours=1))
+DELETE_ACCOUNT = Purpose("delete-account", timedelta(days=1))
+
+
+def mail_token(purpose: Purpose, user: User) -> str:
+    """Shows that its holder reads the mail of `user`'s present address.
+
+    Nothing is stored until it is used, so that asking for one takes the same time whether or not the user exists.
+    """
+    return signing.dumps([user.pk, _state(user)], salt=f"mail:{purpose.name}")
+
+
+def spend(purpose: Purpose, token: str) -> User | None:
+    """Whose token it is, which works no more; to be called in the transaction of what it is good for.
+
+    None where it is forged, expired, used, for another purpose, or from before the address or the password changed.
+    """
     try:
-        pk, email = signing.loads(token, salt="email-verification", max_age=VERIFICATION_LIFETIME)
+        pk, state = signing.loads(token, salt=f"mail:{purpose.name}", max_age=purpose.lifetime)
     except (signing.BadSignature, UnicodeError, ValueError):
         return None
-    return User.objects.active().filter(pk=pk, email=email, is_verified=False).first()
+    user = User.objects.active().select_for_update(no_key=True).filter(pk=pk).first()
+    if user is None or not constant_time_compare(state, _state(user)):
+        return None
+    return user if SpentToken.objects.spend(token, timezone.now() + purpose.lifetime) else None
+
+
+def _state(user: User) -> str:
+    return hashlib.sha256(f"{user.email}\n{user.password}".encode()).hexdigest()[:32]

@@ -1,34 +1,20 @@
 from typing import Any, ClassVar
 
-from django.conf import settings
-from django.contrib.auth import authenticate
 from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, ValidationError
-from rest_framework.parsers import FormParser, MultiPartParser
-from rest_framework.permissions import AllowAny
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from records.rest.pagination import RowCount, chosen_fields
-from records.rest.parsers import StrictJSONParser
 from records.rest.serializers import columns, rows, serializer_for
-from records.rest.views import SoftDeletableViewSet, StrictView
+from records.rest.views import RecordViewSet, SoftDeletableViewSet
 from users.filters import UserFilterSet
-from users.mail import send_verification
 from users.models import Session, User
-from users.serializers import (
-    LoginSerializer,
-    NewUserSerializer,
-    RegistrationSerializer,
-    TokenSerializer,
-    TokensSerializer,
-    UserSerializer,
-)
-from users.tokens import access_token, user_to_verify
+from users.serializers import MeSerializer, NewUserSerializer, SessionSerializer, UserSerializer
 
 STOCKS_SHOWN = 100
 
@@ -47,7 +33,7 @@ class UserViewSet(SoftDeletableViewSet):
     put_replaces = False
 
     def get_serializer_class(self) -> type[UserSerializer]:
-        return NewUserSerializer if self.action == "create" else UserSerializer
+        return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action, UserSerializer)
 
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
@@ -94,7 +80,7 @@ class UserViewSet(SoftDeletableViewSet):
             User.all_objects.filter(pk=user.pk).purge()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(methods=["PUT", "PATCH"], request=UserSerializer)
+    @extend_schema(methods=["PUT", "PATCH"], request=MeSerializer)
     @action(detail=False, methods=["get", "put", "patch"])
     def me(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show or change the caller's own row."""
@@ -102,65 +88,29 @@ class UserViewSet(SoftDeletableViewSet):
         own = User.objects.filter(pk=request.user.pk)
         if request.method in {"PUT", "PATCH"}:
             return self._change(own, partial=True)
-        return Response(self.row(own, chosen_fields(request.query_params, UserSerializer)))
+        return Response(self.row(own, chosen_fields(request.query_params, MeSerializer)))
 
 
-class PublicView(StrictView):
-    """For callers who have no account yet, or do not say so."""
+class SessionViewSet(RecordViewSet):
+    """The devices the caller is signed in on."""
 
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
+    queryset = Session.objects.all()
+    serializer_class = SessionSerializer
+    sort_fields = ("id", "created_at", "refreshed_at")
+    default_sort = "-created_at"
 
-    def get_authenticate_header(self, request: Request) -> str:
-        return "Bearer"  # without one, DRF would call a wrong password forbidden
+    def get_queryset(self) -> QuerySet[Session]:
+        if getattr(self, "swagger_fake_view", False):
+            return Session.objects.none()
+        present: Any = self.request.auth
+        is_present = ExpressionWrapper(Q(pk=present.pk), BooleanField())
+        return Session.objects.alive().visible_to(self.request.user).annotate(current=is_present)
 
+    def perform_destroy(self, instance: Session) -> None:
+        instance.end()
 
-class RegisterView(PublicView):
-    @extend_schema(request=RegistrationSerializer, responses={201: UserSerializer}, operation_id="auth_register")
-    def post(self, request: Request) -> Response:
-        """Make an account."""
-        serializer = RegistrationSerializer(data=request.data, context={"request": request})
-        serializer.is_valid(raise_exception=True)
-        user = serializer.save()
-        transaction.on_commit(lambda: send_verification(user))
-        [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
-        location = reverse("user-detail", kwargs={"id": user.pk})
-        return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
-
-
-class VerifyEmailView(PublicView):
-    @extend_schema(request=TokenSerializer, responses={204: None}, operation_id="auth_verify_email")
-    def post(self, request: Request) -> Response:
-        """Confirm an e-mail address by the token that was sent to it."""
-        serializer = TokenSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        user = user_to_verify(serializer.validated_data["token"])
-        if user is None:
-            raise ValidationError({"token": ["This token is invalid, used or expired."]})
-        user.is_verified = True
-        user.save()
+    @extend_schema(responses={204: None}, operation_id="auth_sessions_end_all")
+    def end_all(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Sign out on every device, this one included."""
+        Session.objects.alive().visible_to(self.request.user).end()
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-class LoginView(PublicView):
-    error_statuses = (401,)
-    parser_classes = (StrictJSONParser, FormParser, MultiPartParser)
-
-    @extend_schema(request=LoginSerializer, responses=TokensSerializer, operation_id="auth_login")
-    def post(self, request: Request) -> Response:
-        """Sign in on this device."""
-        serializer = LoginSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        user = authenticate(request._request, **serializer.validated_data)
-        if user is None:
-            raise AuthenticationFailed("Wrong username or password.")
-        session, refresh_token = Session.objects.start(user, request)
-        return Response(
-            {
-                "access_token": access_token(session),
-                "refresh_token": refresh_token,
-                "token_type": "bearer",
-                "expires_in": int(settings.ACCESS_TOKEN_LIFETIME.total_seconds()),
-            },
-            headers={"Cache-Control": "no-store"},
-        )

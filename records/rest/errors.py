@@ -14,7 +14,7 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, Error, IntegrityError, InterfaceError, OperationalError, models
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
-from django.shortcuts import render
+from django.template.loader import render_to_string
 from redis.exceptions import RedisError
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -164,23 +164,46 @@ def _constraints() -> dict[str, models.BaseConstraint]:
     return {constraint.name: constraint for model in apps.get_models() for constraint in model._meta.constraints}
 
 
+def answer(request: HttpRequest, status: int, detail: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    """A problem, as a page for a browser outside of the API."""
+    if request.path.startswith("/api/v") or "text/html" not in request.META.get("HTTP_ACCEPT", ""):
+        body = json.dumps(problem(status, detail))
+        return HttpResponse(body, status=status, content_type=PROBLEM_TYPE, headers=headers)
+    return page(status, detail, headers=headers)
+
+
+def page(status: int, detail: str, *, title: str = "", headers: dict[str, str] | None = None) -> HttpResponse:
+    """A problem for a person."""
+    context = problem(status, detail)
+    text = render_to_string("error.html", context | {"title": title or context["title"]})
+    return HttpResponse(text, status=status, headers=headers)
+
+
+class ThrottledMiddleware:
+    """The admin's login form is no API view, and may be asked too often all the same."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, exceptions.Throttled):
+            return None
+        headers = {"Retry-After": str(getattr(exception, "wait", "")), "Cache-Control": "no-store"}
+        return answer(request, exception.status_code, str(exception.detail), headers)
+
+
 def _django_handler(status: int, detail: str) -> Callable[..., HttpResponse]:
     """A handler for what never reaches a DRF view: a bad Host header, a crash, an unknown page."""
 
     def handle(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
-        answer, text = status, detail
         error = sys.exc_info()[1]
         if status == HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, (OperationalError, InterfaceError)):
-            answer, text = HTTPStatus.SERVICE_UNAVAILABLE, ServiceUnavailable.default_detail
-        if request.path.startswith("/api/") or "text/html" not in request.META.get("HTTP_ACCEPT", ""):
-            response = HttpResponse(json.dumps(problem(answer, text)), status=answer, content_type=PROBLEM_TYPE)
-        else:
-            response = render(None, "error.html", problem(answer, text), status=answer)
-        if answer == HTTPStatus.METHOD_NOT_ALLOWED:
-            response["Allow"] = "GET, HEAD"
-        if answer == HTTPStatus.SERVICE_UNAVAILABLE:
-            response["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return response
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, ServiceUnavailable.default_detail, headers)
+        return answer(request, status, detail, {"Allow": "GET, HEAD"} if status == 405 else {})
 
     return handle
 

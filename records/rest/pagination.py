@@ -68,7 +68,10 @@ class RecordPagination(BasePagination):
         names = chosen_fields(self.params, self.serializer_class, deleted=view.shows_deleted())
         self.names = names or list(columns(self.serializer_class))
         self.keys = sort_keys(
-            queryset.model, view.sort_fields, self.params.get("sort_by"), self.params.get("sort_order", "asc")
+            queryset.model,
+            view.sort_fields,
+            self.params.get("sort_by", view.default_sort),
+            self.params.get("sort_order", "asc"),
         )
         self.count = self.params.get("count", "")
         if "count" in self.params and self.count not in COUNTS:

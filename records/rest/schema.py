@@ -58,7 +58,11 @@ def _enumeration(each: Any) -> dict[str, list[str]]:
 
 
 #: What the parameters mean that nothing else describes.
-PARAMETERS = {"id": "Id of the row.", "format": "`json`, or a page for a person."}
+PARAMETERS = {
+    "id": "Id of the row.",
+    "provider": "Name of the provider, as in the settings.",
+    "format": "`json`, or a page for a person.",
+}
 
 
 class RecordSchema(AutoSchema):

@@ -144,7 +144,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         """Those of `Meta.staff_fields` that this caller may set; without a caller (the schema) all."""
         verb = "add" if self.instance is None else "change"
         if user is None or (user.is_authenticated and user.may(verb, self.Meta.model)):
-            return set(self.Meta.staff_fields)
+            return set(getattr(self.Meta, "staff_fields", ()))
         return set()
 
     def get_unique_together_constraints(self, model):

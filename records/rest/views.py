@@ -49,6 +49,11 @@ class StrictMixin:
         finally:
             super().check_throttles(request)  # type: ignore[misc]
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        response.headers.setdefault("Cache-Control", "no-store")  # whatever it is, it is this caller's
+        return response
+
     def check_throttles(self, request: Request) -> None:
         pass  # counted above; DRF would ask here, after its permissions
 
@@ -132,6 +137,8 @@ class RecordViewSet(StrictMixin, GenericViewSet):
     filterset_class: ClassVar[Any] = None
     search_fields: ClassVar[tuple[str, ...]] = ()
     sort_fields: ClassVar[tuple[str, ...]] = ("id",)
+    #: What `sort_by` is where nothing is said.
+    default_sort: ClassVar[str | None] = None
     #: What the owner of a row may do without any model permission.
     owner_actions: ClassVar[frozenset[str]] = frozenset({"create", "update", "partial_update", "destroy"})
     #: Query parameters of single actions, beyond those of lists.

@@ -1,11 +1,11 @@
 """A mail with a token goes out, and the token verifies the address it was sent to."""
 
-import re
 import smtplib
 
 import pytest
 from django.core import mail
 
+from conftest import mailed_token
 from users.models import User
 
 pytestmark = pytest.mark.django_db(transaction=True)  # mails leave when the transaction is committed
@@ -16,7 +16,7 @@ PERSON = {"username": "ada", "email": "ada@example.com", "password": "analytical
 @pytest.fixture
 def token(anonymous) -> str:
     anonymous.post("/api/v1/auth/register", PERSON)
-    return re.search(r"^\S+:\S+:\S+$", mail.outbox[0].body, re.MULTILINE)[0]
+    return mailed_token()
 
 
 def verify(client, token):

@@ -1,0 +1,324 @@
+"""What people do with their account: make it, sign in and out, recover it, leave."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import authenticate, logout
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import transaction
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled, ValidationError
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from records.rest.parsers import StrictJSONParser
+from records.rest.serializers import StrictSerializer, rows
+from records.rest.views import StrictView
+from users import mail
+from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication
+from users.models import LAST_SUPERUSER_MESSAGE, Limit, RateLimit, Session, User
+from users.serializers import (
+    DeletionSerializer,
+    EmailSerializer,
+    LoginSerializer,
+    NewPasswordSerializer,
+    PasswordChangeSerializer,
+    RefreshSerializer,
+    RegisteredSerializer,
+    RegistrationSerializer,
+    SaidSerializer,
+    TokenSerializer,
+    TokensSerializer,
+    UserSerializer,
+)
+from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, access_token, spend
+
+#: Of one kind to one address: nobody's mailbox is flooded through us.
+MAILS = Limit("mail", 5, timedelta(minutes=15))
+NOT_GOOD = "This token is invalid, used or expired."
+
+
+class MailNotSent(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "The mail could not be sent; nothing else was lost. Please ask for it again in a few minutes."
+    wait = 60
+
+
+class AccountView(StrictView):
+    """A view whose body is one flat object."""
+
+    serializer_class: type[StrictSerializer] = StrictSerializer
+
+    @property
+    def user(self) -> User:
+        """Who calls."""
+        user: Any = self.request.user
+        return user
+
+    def body(self, request: Request) -> dict[str, Any]:
+        serializer = self.serializer_class(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+
+class PublicView(AccountView):
+    """For callers who have no account yet, or do not say so."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return "Bearer"  # without one, DRF would call a wrong password forbidden
+
+
+# Making it
+
+
+class RegisterView(PublicView):
+    @extend_schema(request=RegistrationSerializer, responses={201: RegisteredSerializer}, operation_id="auth_register")
+    def post(self, request: Request) -> Response:
+        """Make an account.
+
+        A mail with a token to verify the address goes out; `verification_mail` says whether it could be sent. If
+        not, the account is there all the same, and `POST /auth/request-email-verification` sends another.
+        """
+        serializer = RegistrationSerializer(data=request.data, context={"request": request})
+        serializer.is_valid(raise_exception=True)
+        with transaction.atomic():
+            user = serializer.save()
+            [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
+        row["verification_mail"] = "sent" if mail.send_verification(user) else "failed"
+        location = reverse("user-detail", kwargs={"id": user.pk})
+        return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
+
+
+class RequestEmailVerificationView(AccountView):
+    @extend_schema(request=None, responses={202: SaidSerializer}, operation_id="auth_request_email_verification")
+    def post(self, request: Request) -> Response:
+        """Have another mail sent to verify the e-mail address."""
+        self.body(request)
+        if self.user.is_verified:
+            return _accepted(f"{self.user.email} is verified already.")
+        return _mailed(self.user, VERIFY_EMAIL, mail.send_verification)
+
+
+class VerifyEmailView(PublicView):
+    serializer_class = TokenSerializer
+
+    @extend_schema(request=TokenSerializer, responses={204: None}, operation_id="auth_verify_email")
+    def post(self, request: Request) -> Response:
+        """Confirm an e-mail address by the token that was sent to it."""
+        token = self.body(request)["token"]
+        with transaction.atomic():
+            user = _spent(VERIFY_EMAIL, token)
+            user.is_verified = True
+            user.save()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+# Signing in and out
+
+
+def token_pair(session: Session, refresh_token: str) -> Response:
+    return Response(
+        {
+            "access_token": access_token(session),
+            "refresh_token": refresh_token,
+            "token_type": "bearer",
+            "expires_in": int(settings.ACCESS_TOKEN_LIFETIME.total_seconds()),
+        }
+    )
+
+
+class LoginView(PublicView):
+    error_statuses = (401,)
+    parser_classes = (StrictJSONParser, FormParser, MultiPartParser)
+    serializer_class = LoginSerializer
+
+    @extend_schema(request=LoginSerializer, responses=TokensSerializer, operation_id="auth_login")
+    def post(self, request: Request) -> Response:
+        """Sign in on this device."""
+        user = authenticate(request._request, **self.body(request))
+        session = Session.objects.start(user, request) if isinstance(user, User) else None
+        if session is None:
+            raise AuthenticationFailed("Wrong username or password.")
+        return token_pair(session, session.next_refresh_token())
+
+
+class BrowserTokenView(AccountView):
+    authentication_classes = (BrowserSessionAuthentication,)
+    error_statuses = (401,)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+    @extend_schema(request=None, responses=TokensSerializer, operation_id="auth_token")
+    def post(self, request: Request) -> Response:
+        """Exchange the session of a browser for tokens, in a session of their own."""
+        self.body(request)
+        session = Session.objects.start(self.user, request)
+        if session is None:
+            raise AuthenticationFailed
+        return token_pair(session, session.next_refresh_token())
+
+
+class RefreshView(PublicView):
+    error_statuses = (401,)
+    serializer_class = RefreshSerializer
+
+    @extend_schema(request=RefreshSerializer, responses=TokensSerializer, operation_id="auth_refresh")
+    def post(self, request: Request) -> Response:
+        """Exchange a refresh token for the next pair of tokens.
+
+        Each refresh token works once. One that comes a second time later than five seconds after its session was
+        refreshed counts as stolen, and ends the session; within these, as when two tabs raced, it is just refused.
+        """
+        refreshed = Session.objects.refresh(self.body(request)["refresh_token"], request)
+        if refreshed is None:
+            raise AuthenticationFailed("This refresh token is invalid, used or expired. Please log in again.")
+        return token_pair(*refreshed)
+
+
+class LogoutView(AccountView):
+    @extend_schema(request=None, responses={204: None}, operation_id="auth_logout")
+    def post(self, request: Request) -> Response:
+        """End the session of this request: its tokens, or its cookie, are worth nothing from now on."""
+        self.body(request)
+        session: Any = request.auth
+        session.end()
+        if isinstance(request.successful_authenticator, BrowserSessionAuthentication):
+            logout(request._request)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+# Passwords
+
+
+class ChangePasswordView(AccountView):
+    serializer_class = PasswordChangeSerializer
+
+    @extend_schema(request=PasswordChangeSerializer, responses={204: None}, operation_id="auth_change_password")
+    def post(self, request: Request) -> Response:
+        """Change one's password; every other session ends.
+
+        Wrong guesses of the current password count as failed logins.
+        """
+        body = self.body(request)
+        user = authenticate(request._request, username=self.user.username, password=body["current_password"])
+        if not isinstance(user, User) or user != self.user:
+            raise ValidationError({"current_password": ["This is not your current password."]})
+        _set_password(user, body["new_password"])
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class RequestPasswordResetView(PublicView):
+    serializer_class = EmailSerializer
+
+    @extend_schema(request=EmailSerializer, responses={202: SaidSerializer}, operation_id="auth_request_password_reset")
+    def post(self, request: Request) -> Response:
+        """Have a mail sent by which a new password can be set.
+
+        The answer is the same, after the same time, whether or not there is such an account.
+        """
+        email = self.body(request)["email"]
+        # Counted by what was asked for, whether or not it is somebody's.
+        wait = RateLimit.objects.hit((MAILS, f"{RESET_PASSWORD.name}:{email.lower()}"))
+        user = User.objects.active().with_login(email).first()
+        mail.send_password_reset(None if wait else user)
+        return _accepted("If there is an account with this address, a mail is on its way to it.")
+
+
+class ResetPasswordView(PublicView):
+    serializer_class = NewPasswordSerializer
+
+    @extend_schema(request=NewPasswordSerializer, responses={204: None}, operation_id="auth_reset_password")
+    def post(self, request: Request) -> Response:
+        """Set a new password by the token from the mail; every session ends."""
+        body = self.body(request)
+        with transaction.atomic():
+            user = _spent(RESET_PASSWORD, body["token"])
+            _set_password(user, body["new_password"])
+            RateLimit.objects.forget(BAD_LOGINS_OF_ACCOUNT, str(user.pk))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _set_password(user: User, password: str) -> None:
+    try:
+        validate_password(password, user)
+    except ModelValidationError as error:
+        raise ValidationError({"new_password": error.messages}) from None
+    user.set_password(password)
+    user.save()
+
+
+# Leaving
+
+
+class RequestAccountDeletionView(AccountView):
+    @extend_schema(request=None, responses={202: SaidSerializer}, operation_id="auth_request_account_deletion")
+    def post(self, request: Request) -> Response:
+        """Have a mail sent by which the removal of one's account is confirmed."""
+        self.body(request)
+        _refuse_last_superuser(self.user)
+        return _mailed(self.user, DELETE_ACCOUNT, mail.send_deletion_token)
+
+
+class ConfirmAccountDeletionView(PublicView):
+    serializer_class = TokenSerializer
+
+    @extend_schema(request=TokenSerializer, responses=DeletionSerializer, operation_id="auth_confirm_account_deletion")
+    def post(self, request: Request) -> Response:
+        """Confirm that one's account shall be removed, once a time to change one's mind is over.
+
+        Until then the account works, and `POST /auth/cancel-account-deletion` keeps it.
+        """
+        token = self.body(request)["token"]
+        with transaction.atomic():
+            user = _spent(DELETE_ACCOUNT, token)
+            _refuse_last_superuser(user)
+            return Response({"deletion_at": user.schedule_deletion()})
+
+
+class CancelAccountDeletionView(AccountView):
+    @extend_schema(request=None, responses={204: None}, operation_id="auth_cancel_account_deletion")
+    def post(self, request: Request) -> Response:
+        """Keep one's account after all."""
+        self.body(request)
+        self.user.cancel_deletion()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _refuse_last_superuser(user: User) -> None:
+    with transaction.atomic():
+        if User.objects.filter(pk=user.pk).leaves_no_superuser():
+            raise ValidationError(LAST_SUPERUSER_MESSAGE)
+
+
+# Mails and their tokens
+
+
+def _accepted(detail: str) -> Response:
+    return Response({"detail": detail}, status=status.HTTP_202_ACCEPTED)
+
+
+def _mailed(user: User, purpose: Purpose, send: Any) -> Response:
+    if not user.email:
+        raise ValidationError("Your account has no e-mail address: add one first.")
+    if wait := RateLimit.objects.hit((MAILS, f"{purpose.name}:{user.pk}")):
+        raise Throttled(wait, "So many mails were sent that one more will not help.")
+    if not send(user):
+        raise MailNotSent
+    return _accepted(f"A mail is on its way to {user.email}.")
+
+
+def _spent(purpose: Purpose, token: str) -> User:
+    user = spend(purpose, token)
+    if user is None:
+        raise ValidationError({"token": [NOT_GOOD]})
+    return user

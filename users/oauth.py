@@ -1,0 +1,133 @@
+"""Sign-in through OpenID Connect providers: the authorization code flow with PKCE, state and nonce (by Authlib)."""
+
+import logging
+from functools import cache
+from typing import Any
+
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.django_client import OAuth
+from django.conf import settings
+from django.contrib.auth import login
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from django.utils.http import url_has_allowed_host_and_scheme
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from joserfc.errors import JoseError
+from requests import RequestException
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.reverse import reverse
+
+from records.rest.errors import page
+from records.rest.views import shown
+from users.accounts import PublicView
+from users.models import User
+
+logger = logging.getLogger(__name__)
+
+NEXT = "oauth_next"
+FAILED = "Signing in failed"
+#: Sign-ins a browser may have under way: each keeps its state in the session's cookie, which holds 4 KB.
+UNDER_WAY = 3
+#: Whatever a provider may do wrong: be down, answer nonsense, send a token that is not for us.
+PROVIDER_ERRORS = (AuthlibBaseError, JoseError, RequestException, RuntimeError, ValueError, KeyError)
+
+
+@cache
+def _registry() -> OAuth:
+    registry = OAuth()
+    for name, provider in settings.OAUTH_PROVIDERS.items():
+        client = {"scope": "openid email profile", "code_challenge_method": "S256", "default_timeout": 10}
+        registry.register(name, **provider, client_kwargs=client)
+    return registry
+
+
+def _client(name: str) -> Any:
+    client = _registry().create_client(name)
+    if client is None:
+        raise NotFound(f"Nobody can sign in through '{shown(name)}' here.")
+    return client
+
+
+class ProviderView(PublicView):
+    """A step of a browser on its way to the provider and back."""
+
+    def failed(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:
+        logger.warning("Sign-in through %s failed: %s", provider, type(error).__name__)
+        return page(status, detail, title=FAILED)
+
+
+class OAuthLoginView(ProviderView):
+    @extend_schema(
+        operation_id="auth_oauth_login",
+        parameters=[OpenApiParameter("next", str, description="Path of this service to end at.")],
+        responses={302: OpenApiResponse(description="To the provider.")},
+    )
+    def get(self, request: Request, provider: str) -> HttpResponseBase:
+        """Sign a browser in through an OpenID Connect provider: redirects to its page."""
+        client = _client(provider)
+        _forget_abandoned(request._request)
+        request._request.session[NEXT] = request.query_params.get("next", "")
+        callback = settings.APP_URL + reverse("oauth-callback", kwargs={"provider": provider})
+        try:
+            return client.authorize_redirect(request._request, callback)
+        except PROVIDER_ERRORS as error:
+            return self.failed(provider, error, 502, f"The provider {provider} does not answer as it should.")
+
+    def known_parameters(self) -> frozenset[str]:
+        return frozenset({"next"})
+
+
+class OAuthCallbackView(ProviderView):
+    @extend_schema(
+        operation_id="auth_oauth_callback",
+        responses={302: OpenApiResponse(description="Signed in: to where the browser wanted to go.")},
+    )
+    def get(self, request: Request, provider: str) -> HttpResponseBase:
+        """Where the provider sends the browser back to."""
+        client = _client(provider)
+        try:
+            claims = _claims(client, request._request)
+        except PROVIDER_ERRORS as error:
+            return self.failed(provider, error, 400, _reason(provider, request, error))
+        try:
+            user = User.objects.known_by(provider, claims)
+        except ValidationError as error:
+            return self.failed(provider, error, 403, error.messages[0])
+        wanted = request._request.session.pop(NEXT, "")
+        login(request._request, user)
+        is_ours = url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+        return HttpResponseRedirect(wanted if is_ours else resolve_url(settings.LOGIN_REDIRECT_URL))
+
+    def check_parameters(self, request: Request) -> None:
+        pass  # the provider's, who may add what it likes (RFC 6749, section 4.1.2)
+
+
+def _claims(client: Any, request: HttpRequest) -> dict[str, Any]:
+    """What the provider says of the person, in an ID token that was signed by it, for us, and for this sign-in."""
+    issuer = client.load_server_metadata()["issuer"]
+    checked = {"iss": {"essential": True, "value": issuer}, "aud": {"essential": True, "value": client.client_id}}
+    token = client.authorize_access_token(request, claims_options=checked)
+    claims = dict(token["userinfo"])
+    if not claims.get("email") and client.server_metadata.get("userinfo_endpoint"):
+        # Many put into the ID token no more than they must (OpenID Connect Core, section 5.4).
+        told = client.userinfo(token=token)
+        if told.get("sub") == claims["sub"]:
+            claims = {**told, **claims}
+    return claims
+
+
+def _reason(provider: str, request: Request, error: Exception) -> str:
+    if request.query_params.get("error") == "access_denied":
+        return f"You did not allow {provider} to sign you in. Nothing was changed."
+    if getattr(error, "error", "") == "mismatching_state":
+        return "This sign-in was begun elsewhere, too long ago, or finished already. Please begin again."
+    return f"The provider {provider} did not confirm who you are. Please try again."
+
+
+def _forget_abandoned(request: HttpRequest) -> None:
+    states = [key for key in dict(request.session) if key.startswith("_state_")]
+    for key in sorted(states, key=lambda key: request.session[key].get("exp", 0))[: -UNDER_WAY + 1]:
+        del request.session[key]
