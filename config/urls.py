@@ -1,5 +1,6 @@
 """The table of contents."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
@@ -17,7 +18,13 @@ router.registry += stocks.urls.router.registry
 
 # The browsable API's own, at paths without a trailing slash.
 browser_login = [
-    path("login", LoginView.as_view(template_name="rest_framework/login.html"), name="login"),
+    path(
+        "login",
+        LoginView.as_view(
+            template_name="rest_framework/login.html", extra_context={"providers": list(settings.OAUTH_PROVIDERS)}
+        ),
+        name="login",
+    ),
     path("logout", LogoutView.as_view(), name="logout"),
 ]
 
@@ -37,6 +44,7 @@ urlpatterns = [
     path("docs", service.read_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("redoc.js", service.redoc_script, name="redoc-script"),
     path("redoc", service.read_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
+    path("account/", include(users.urls.page_patterns)),
     path("admin/", admin.site.urls),
 ]
 

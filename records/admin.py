@@ -58,13 +58,36 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.deleted() if self.value() == "1" else queryset.live()
 
 
-class RecordAdmin(admin.ModelAdmin):
-    """Lists without full counts; deletes as the model does, which for most is a state that can be taken back."""
+class LargeTableAdmin(admin.ModelAdmin):
+    """Lists without full counts, and bad values refused."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole table
     list_per_page = 50
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        with _bad_values_refused():
+            return _rendered(super().changelist_view(request, extra_context))
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        with _bad_values_refused():
+            return _rendered(super().changeform_view(request, *args, **kwargs))
+
+
+class ReadOnlyAdmin(LargeTableAdmin):
+    """What the service writes itself, to be looked at."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class RecordAdmin(LargeTableAdmin):
+    """Deletes as the model does, which for most is a state that can be taken back."""
+
     ordering = ("-id",)
     actions = ("restore_selected",)
     record_fields = ("created_at", "updated_at", "version")
@@ -77,14 +100,6 @@ class RecordAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         queryset = self.model.all_objects.all() if self.is_soft else super().get_queryset(request)
         return queryset.order_by(*self.get_ordering(request))
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        with _bad_values_refused():
-            return _rendered(super().changelist_view(request, extra_context))
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with _bad_values_refused():
-            return _rendered(super().changeform_view(request, *args, **kwargs))
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         own = tuple(super().get_list_filter(request))

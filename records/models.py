@@ -261,6 +261,16 @@ class SoftDeletableQuerySet(RecordQuerySet):
 
     purge.alters_data = True  # type: ignore[attr-defined]
 
+    def purge_in_batches(self, size: int = 1000) -> int:
+        """The same for very many rows, a transaction for each `size` of them; returns how many of these rows went."""
+        count = 0
+        while keys := list(self.order_by("pk").values_list("pk", flat=True)[:size]):
+            self.model.all_objects.filter(pk__in=keys).purge()
+            count += len(keys)
+        return count
+
+    purge_in_batches.alters_data = True  # type: ignore[attr-defined]
+
     def _write_alias(self) -> str:
         return self._db or router.db_for_write(self.model)
 

@@ -5,8 +5,8 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.http import HttpRequest
 
-from records.admin import RecordAdmin
-from users.models import LAST_SUPERUSER_MESSAGE, User
+from records.admin import ReadOnlyAdmin, RecordAdmin
+from users.models import LAST_SUPERUSER_MESSAGE, Identity, RateLimit, Session, SessionQuerySet, User
 
 
 class NewUserForm(AdminUserCreationForm):
@@ -66,3 +66,43 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
             if User.objects.filter(pk__in=[row.pk for row in rows]).leaves_no_superuser()
             else []
         )
+
+
+@admin.register(Session)
+class SessionAdmin(ReadOnlyAdmin):
+    """The devices people are signed in on; deleting a row signs that device out."""
+
+    list_display = ("user", "created_at", "refreshed_at", "expires_at", "revoked_at", "ip", "user_agent")
+    list_select_related = ("user",)
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    search_fields = ("user__username", "user__email", "ip")
+    ordering = ("-created_at",)
+    exclude = ("family_hash", "refresh_hash")
+    actions = ("end",)
+
+    @admin.action(description="Sign out the selected devices", permissions=["delete"])
+    def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:
+        self.message_user(request, f"{queryset.end()} devices are signed out.")
+
+
+@admin.register(Identity)
+class IdentityAdmin(ReadOnlyAdmin):
+    """Who people are to OpenID Connect providers."""
+
+    list_display = ("user", "provider", "subject", "created_at")
+    list_select_related = ("user",)
+    list_filter = ("provider",)
+    search_fields = ("user__username", "user__email", "=subject")
+
+
+@admin.register(RateLimit)
+class RateLimitAdmin(ReadOnlyAdmin):
+    """Failed logins and mails of the last minutes; deleting a row lets its account or address try again at once."""
+
+    list_display = ("key", "count", "expires_at")
+    search_fields = ("key",)
+    ordering = ("-expires_at",)
+
+    @admin.display(description="times")
+    def count(self, limit: RateLimit) -> int:
+        return len(limit.hits)

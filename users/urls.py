@@ -6,6 +6,8 @@ from users import accounts, oauth, views
 router = RecordRouter()
 router.register("users", views.UserViewSet)
 
+page_patterns = [path(name, view, name=name) for name, view in accounts.account_pages.items()]
+
 urlpatterns = [
     path("auth/register", accounts.RegisterView.as_view(), name="register"),
     path("auth/request-email-verification", accounts.RequestEmailVerificationView.as_view()),

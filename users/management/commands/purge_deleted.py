@@ -1,0 +1,88 @@
+"""Removes for good what was deleted long enough ago, and the accounts whose day has come."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import Model, Q
+from django.utils import timezone
+
+from records.models import SoftDeletable
+from users.mail import send_deletion_reminder
+from users.models import RateLimit, Session, SpentToken, User
+
+REMINDED_BEFORE = timedelta(days=1)
+
+
+class Command(BaseCommand):
+    help = (
+        "Remove for good the rows deleted more than ACCOUNT_DELETION_GRACE_DAYS ago, and the accounts whose owners "
+        "asked for it once their day has come; mail a reminder a day before. To be run every hour."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
+
+    def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
+        self.dry_run = dry_run
+        now = timezone.now()
+        failures = [*self._remind(now), *self._close_accounts(now)]
+        for model in apps.get_models():
+            if issubclass(model, SoftDeletable):
+                self._purge(model, now - settings.ACCOUNT_DELETION_GRACE)
+        self._forget(now)
+        if failures:
+            raise CommandError(" ".join(failures))
+
+    def _remind(self, now: datetime) -> list[str]:
+        leaving = User.objects.active().leaving_by(now + REMINDED_BEFORE)
+        waiting = leaving.filter(deletion_at__gt=now, deletion_reminded_at=None, email__isnull=False)
+        unsent = 0
+        for user in waiting:
+            if self.dry_run:
+                continue
+            if send_deletion_reminder(user):
+                user.deletion_reminded_at = now
+                user.save()
+            else:
+                unsent += 1
+        self._say(len(waiting) - unsent, "reminder", "mailed")
+        return [f"{unsent} reminders could not be mailed; the next run tries again."] if unsent else []
+
+    def _close_accounts(self, now: datetime) -> list[str]:
+        due = User.all_objects.leaving_by(now)
+        failures = []
+        for user in due:
+            try:
+                if not self.dry_run:
+                    # Asked again in the same statement: the person may have changed their mind just now.
+                    due.filter(pk=user.pk).purge()
+            except ValidationError as error:
+                failures.append(f"The account {user} stays: {error.messages[0]}")
+        self._say(len(due) - len(failures), "account", "closed")
+        return failures
+
+    def _purge(self, model: type[SoftDeletable], before: datetime) -> None:
+        old = model.all_objects.deleted().filter(deleted_at__lt=before)
+        count = old.count() if self.dry_run else old.purge_in_batches()
+        self._say(count, f"deleted {model._meta.verbose_name}", "removed")
+
+    def _forget(self, now: datetime) -> None:
+        """What signing in leaves behind, once it is good for nothing any more."""
+        ended = Q(expires_at__lt=now) | Q(revoked_at__lt=now - settings.ACCOUNT_DELETION_GRACE)
+        for queryset in (
+            Session.objects.filter(ended),
+            SpentToken.objects.filter(expires_at__lt=now),
+            RateLimit.objects.filter(expires_at__lt=now),
+        ):
+            model: type[Model] = queryset.model
+            count = queryset.count() if self.dry_run else queryset.delete()[0]
+            self._say(count, f"expired {model._meta.verbose_name}", "removed")
+
+    def _say(self, count: int, what: str, done: str) -> None:
+        if count:
+            verb = f"would be {done}" if self.dry_run else done
+            self.stdout.write(f"{count} {what}{'s' * (count > 1)} {verb}.")
