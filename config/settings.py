@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -194,6 +195,8 @@ def _sqlite(database: dict) -> dict:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
         },
+        # In a file, with the locks that a server meets: a database in memory has others.
+        "TEST": {"NAME": str(Path(tempfile.gettempdir()) / f"stocks-test-{os.getpid()}.sqlite3")},
     }
 
 

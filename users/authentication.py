@@ -72,6 +72,7 @@ class AccountBackend(ModelBackend):
             return None
         # Asked again: of many guesses at once, the right one is not let in behind the wrong ones.
         self._refuse_after(RateLimit.objects.wait(*counted))
+        RateLimit.objects.forget(*counted[0])
         return user
 
     @staticmethod

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import (
     MaxLengthValidator,
@@ -215,6 +216,8 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
         granted = {"is_staff": True, "is_superuser": True, "is_verified": True}
         user = self._new_user(username, email, password, **{**fields, **granted})
         user.full_clean(exclude=["password"])
+        if password is not None:
+            validate_password(password, user)
         user.save(using=self._db)
         return user
 

@@ -1,0 +1,306 @@
+import smtplib
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import authenticate
+from django.core import mail as outbox
+from django.core import signing
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from conftest import PASSWORD, Client, mailed_token
+from users import mail
+from users.models import RateLimit, User
+from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+
+NEW = "a-quite-different-one-8"
+BAD = {
+    "short": "x7-Kq2!",
+    "long": "aB3-" * 32 + "x",
+    "common": "password123",
+    "numeric": "8273648273645",
+    "similar": "ada-lovelace",
+}
+AUTH = "/api/v1/auth"
+
+
+@pytest.fixture
+def ada(make_user):
+    return make_user(username="ada-lovelace", email="ada@example.com", password=PASSWORD)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Sends mails before the answer instead of behind it."""
+    monkeypatch.setattr(mail, "_background", type("Now", (), {"submit": staticmethod(lambda call, *args: call(*args))}))
+
+
+def change(client, current=PASSWORD, new=NEW):
+    return client.post(f"{AUTH}/change-password", {"current_password": current, "new_password": new})
+
+
+def reset(client, token, new=NEW):
+    return client.post(f"{AUTH}/reset-password", {"token": token, "new_password": new})
+
+
+def may_log_in(user, password):
+    return authenticate(username=user.username, password=password) is not None
+
+
+# Changing
+
+
+def test_change_keeps_this_session_and_takes_the_new_password(ada):
+    client = Client(ada)
+    assert (change(client).status_code, client.get("/api/v1/users/me").status_code) == (204, 200)
+    assert (may_log_in(ada, NEW), may_log_in(ada, PASSWORD)) == (True, False)
+
+
+def test_change_keeps_the_browser_session_it_came_by(ada):
+    browser = Client()
+    browser.force_login(ada)
+    assert (change(browser).status_code, browser.get("/api/v1/users/me").status_code) == (204, 200)
+
+
+def test_wrong_current_password_is_named_and_changes_nothing(ada):
+    answer = change(Client(ada), current="wrong")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["current_password"])
+    assert may_log_in(ada, PASSWORD)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_new_password_is_named_and_changes_nothing(ada, bad):
+    answer = change(Client(ada), new=BAD[bad])
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["new_password"])
+    assert may_log_in(ada, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "password", ["x7-Kq2!p", "aB3-" * 32, "  blanks around  ", "пароль-очень-длинный", "🐎 battery staple"]
+)
+def test_password_of_8_to_128_characters_is_taken(ada, password):
+    assert change(Client(ada), new=password).status_code == 204
+    assert may_log_in(ada, password)
+
+
+# Resetting
+
+
+def test_reset_is_mailed_and_sets_the_password_once(anonymous, ada, now, settings):
+    assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ADA@example.com"}).status_code == 202
+    [message] = outbox.outbox
+    assert message.to == ["ada@example.com"]
+    assert f"{settings.APP_URL}/account/reset-password#token=" in message.body
+    token = mailed_token()
+    assert reset(anonymous, token).status_code == 204
+    assert may_log_in(ada, NEW)
+    assert reset(anonymous, token, new="one-more-battery-7").status_code == 400
+
+
+def test_request_is_answered_alike_for_everybody(anonymous, ada, make_user, now):
+    make_user(email="inactive@example.com", is_active=False)
+    make_user(email="deleted@example.com").delete()
+    answers, statements = [], []
+    for name in ("ada", "nobody", "inactive", "deleted"):
+        with CaptureQueriesContext(connection) as queries:
+            body = {"email": f"{name}@example.com"}
+            answer = anonymous.post(f"{AUTH}/request-password-reset", body, headers={"X-Request-ID": "same"})
+        answers.append((answer.status_code, answer.content, sorted(answer.headers.items())))
+        statements.append([query["sql"].split()[0] for query in queries])
+    assert answers == [answers[0]] * 4
+    assert statements == [statements[0]] * 4
+    assert [message.to for message in outbox.outbox] == [["ada@example.com"]]
+
+
+def test_request_is_answered_before_the_mail_is_sent(anonymous, ada, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        mail, "_background", type("Never", (), {"submit": staticmethod(lambda *call: asked.append(call))})
+    )
+    for name in ("ada", "nobody"):
+        anonymous.post(f"{AUTH}/request-password-reset", {"email": f"{name}@example.com"})
+    assert [user and user.pk for _, user in asked] == [ada.pk, None]
+    assert not outbox.outbox
+
+
+def test_nobody_is_flooded_with_mails(anonymous, ada, now):
+    for _ in range(7):
+        assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"}).status_code == 202
+    assert len(outbox.outbox) == 5
+
+
+def test_account_without_password_gets_one_by_reset(anonymous, make_user):
+    user = make_user(username="passwordless")
+    assert reset(anonymous, mail_token(RESET_PASSWORD, user)).status_code == 204
+    assert may_log_in(user, NEW)
+
+
+def test_reset_unlocks_the_account(anonymous, ada):
+    for _ in range(10):
+        anonymous.post(f"{AUTH}/login", {"username": ada.username, "password": "wrong"})
+    reset(anonymous, mail_token(RESET_PASSWORD, ada))
+    assert anonymous.post(f"{AUTH}/login", {"username": ada.username, "password": NEW}).status_code == 200
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_new_password_leaves_the_token_good(anonymous, ada, bad):
+    token = mail_token(RESET_PASSWORD, ada)
+    answer = reset(anonymous, token, new=BAD[bad])
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["new_password"])
+    assert reset(anonymous, token).status_code == 204
+
+
+# Tokens from mails
+
+
+def change_address(user):
+    User.objects.filter(pk=user.pk).update(email="other@example.com")
+
+
+def change_password(user):
+    user.set_password("yet-another-battery-3")
+    user.save()
+
+
+def deactivate(user):
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def delete(user):
+    user.delete()
+
+
+PURPOSES = {
+    "verify-email": VERIFY_EMAIL,
+    "reset-password": RESET_PASSWORD,
+    "confirm-account-deletion": DELETE_ACCOUNT,
+}
+
+
+def use(client, endpoint, token):
+    body = {"token": token} | ({"new_password": NEW} if endpoint == "reset-password" else {})
+    return client.post(f"{AUTH}/{endpoint}", body)
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+@pytest.mark.parametrize("event", [change_address, change_password, deactivate, delete])
+def test_token_dies_with_what_it_was_made_for(anonymous, ada, endpoint, event):
+    token = mail_token(PURPOSES[endpoint], ada)
+    event(ada)
+    assert use(anonymous, endpoint, token).json()["errors"] == {"token": ["This token is invalid, used or expired."]}
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+def test_token_survives_a_change_of_something_else(anonymous, ada, endpoint):
+    token = mail_token(PURPOSES[endpoint], ada)
+    Client(ada).patch("/api/v1/users/me", {"bio": "Analyst"})
+    assert use(anonymous, endpoint, token).status_code in {200, 204}
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+def test_token_is_good_for_its_purpose_only(anonymous, ada, endpoint):
+    for other in PURPOSES.keys() - {endpoint}:
+        assert use(anonymous, endpoint, mail_token(PURPOSES[other], ada)).status_code == 400
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+def test_token_expires(anonymous, ada, endpoint, monkeypatch):
+    token = mail_token(PURPOSES[endpoint], ada)
+    later = timezone.now() + PURPOSES[endpoint].lifetime + timedelta(seconds=1)
+    monkeypatch.setattr(signing.time, "time", later.timestamp)
+    assert use(anonymous, endpoint, token).status_code == 400
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+def test_token_works_once(anonymous, ada, endpoint):
+    token = mail_token(PURPOSES[endpoint], ada)
+    assert use(anonymous, endpoint, token).status_code in {200, 204}
+    User.objects.filter(pk=ada.pk).update(is_verified=False)
+    Client(User.objects.get(pk=ada.pk)).post(f"{AUTH}/cancel-account-deletion")
+    assert use(anonymous, endpoint, token).status_code == 400
+
+
+@pytest.mark.parametrize("endpoint", PURPOSES)
+@pytest.mark.parametrize("token", ["x", "a:b:c", "é:ü:ß", "W10:1a:x", ":::", "x" * 1000])
+def test_forged_token_is_refused(anonymous, ada, endpoint, token):
+    assert use(anonymous, endpoint, token).status_code == 400
+
+
+def test_token_outlives_the_rotation_of_keys(anonymous, ada, settings):
+    token = mail_token(VERIFY_EMAIL, ada)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another key, of which there are fifty characters at least"
+    assert use(anonymous, "verify-email", token).status_code == 204
+
+
+# Asking for the verification again
+
+
+def test_verification_is_mailed_again(ada, anonymous):
+    answer = Client(ada).post(f"{AUTH}/request-email-verification")
+    assert (answer.status_code, "ada@example.com" in answer.json()["detail"]) == (202, True)
+    assert use(anonymous, "verify-email", mailed_token()).status_code == 204
+    assert User.objects.get(pk=ada.pk).is_verified
+
+
+def test_verified_address_gets_no_mail(ada):
+    User.objects.filter(pk=ada.pk).update(is_verified=True)
+    assert Client(ada).post(f"{AUTH}/request-email-verification").status_code == 202
+    assert not outbox.outbox
+
+
+@pytest.mark.parametrize("path", ["request-email-verification", "request-account-deletion"])
+def test_mail_that_cannot_be_sent_is_said_so(ada, monkeypatch, path):
+    def refuse(*args):
+        raise smtplib.SMTPServerDisconnected
+
+    monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", refuse)
+    answer = Client(ada).post(f"{AUTH}/{path}")
+    assert (answer.status_code, int(answer["Retry-After"]) > 0) == (503, True)
+
+
+@pytest.mark.parametrize("path", ["request-email-verification", "request-account-deletion"])
+def test_account_without_address_is_told_so(make_user, path):
+    user = make_user(email=None)
+    assert "no e-mail address" in Client(user).post(f"{AUTH}/{path}").json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["request-email-verification", "request-account-deletion"])
+def test_mails_are_limited(ada, path):
+    client = Client(ada)
+    answers = [client.post(f"{AUTH}/{path}") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [202] * 5 + [429]
+    assert int(answers[-1]["Retry-After"]) > 0
+    RateLimit.objects.all().delete()
+    assert client.post(f"{AUTH}/{path}").status_code == 202
+
+
+# Every other path that sets one
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_admin_refuses_a_bad_password(superuser, bad):
+    browser = Client()
+    browser.force_login(superuser.user)
+    form = f"username=ada-lovelace&email=a%40example.com&usable_password=true&password1={BAD[bad]}&password2={BAD[bad]}"
+    browser.generic("POST", "/admin/users/user/add/", form, content_type="application/x-www-form-urlencoded")
+    assert not User.objects.filter(username="ada-lovelace").exists()
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_admin_refuses_a_bad_password_for_a_user(superuser, ada, bad):
+    browser = Client()
+    browser.force_login(superuser.user)
+    form = f"usable_password=true&password1={BAD[bad]}&password2={BAD[bad]}"
+    path = f"/admin/users/user/{ada.pk}/password/"
+    browser.generic("POST", path, form, content_type="application/x-www-form-urlencoded")
+    assert may_log_in(ada, PASSWORD)
+
+
+def test_createsuperuser_refuses_a_bad_password(db, monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", BAD["common"])
+    with pytest.raises(CommandError, match="too common"):
+        call_command("createsuperuser", "--noinput", username="root", email="root@example.com")
+    assert not User.objects.filter(username="root").exists()
