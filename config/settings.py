@@ -166,9 +166,14 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # Cache
 
-# Local memory is each worker's own: several workers share a directory instead, and best a Redis.
-_cache = "locmemcache://" if WEB_WORKERS == 1 else f"filecache://{VAR_DIR / 'cache'}"
-CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", _cache))}
+CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", "locmemcache://"))}
+CACHES["throttles"] = CACHES["default"]
+if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
+    # That memory is each worker's own.
+    CACHES["throttles"] = {
+        "BACKEND": "records.rest.throttles.SharedCounters",
+        "LOCATION": str(VAR_DIR / "throttles.sqlite3"),
+    }
 
 # Databases
 

@@ -242,3 +242,24 @@ def test_default(expression, expected):
 
 def test_empty_value_means_the_default():
     assert setting("[DEBUG, PORT, LOG_LEVEL]", DEBUG="", PORT="", LOG_LEVEL="") == "[False, 8000, 'INFO']"
+
+
+def test_several_workers_share_their_counters_by_default():
+    cache = "CACHES['throttles']['BACKEND']"
+    assert "locmem" in setting(cache)
+    assert "SharedCounters" in setting(cache, WEB_WORKERS="2")
+    assert "redis" in setting(cache, WEB_WORKERS="2", CACHE_URL="redis://127.0.0.1:6379/0")
+
+
+@pytest.mark.parametrize("key", ["short", "a" * 60, "django-insecure-" + "x7" * 30])
+def test_weak_former_key_is_refused(key):
+    assert_refused(check(**POSTGRES, SECRET_KEY_FALLBACKS=f"{KEY},{key}"), "SECRET_KEY_FALLBACKS")
+
+
+def test_former_keys_are_a_list():
+    assert setting("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS=f"{KEY}, {KEY[::-1]}") == str([KEY, KEY[::-1]])
+
+
+@pytest.mark.parametrize("days", ["-1", "x", "1.5", "4000"])
+def test_bad_grace_is_refused(days):
+    assert_refused(check(ACCOUNT_DELETION_GRACE_DAYS=days), "ACCOUNT_DELETION_GRACE_DAYS")
