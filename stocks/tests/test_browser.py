@@ -8,6 +8,7 @@ from django.contrib.auth.models import Permission
 
 from conftest import PASSWORD
 from stocks.models import Stock
+from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -156,3 +157,74 @@ def act(page, action: str) -> None:
     page.check("input.action-select")
     page.select_option("[name=action]", action)
     page.click("[name=index]")
+
+
+@pytest.fixture
+def refusals(page):
+    """What the pages' own Content-Security-Policy kept from running, and what crashed."""
+    said = []
+    page.on("console", lambda message: said.append(message.text) if "Content Security" in message.text else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    return said
+
+
+def test_pages_work_under_their_content_security_policy(page, refusals, log_in, superuser, make_stock):
+    superuser.user.set_password(PASSWORD)
+    superuser.user.save()
+    stock = make_stock(superuser.user)
+    log_in(superuser.user)
+    for path in (
+        "/", "/docs", "/redoc", "/api/v1", "/api/v1/stocks", f"/api/v1/stocks/{stock.pk}", "/api/v1/auth/sessions",
+        "/admin/", "/admin/stocks/stock/", f"/admin/stocks/stock/{stock.pk}/change/", "/admin/users/user/add/",
+        "/admin/users/session/", "/account/reset-password", "/admin/password_change/",
+    ):  # fmt: skip
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+    assert refusals == []
+    assert page.outside == []
+
+
+def test_person_logs_out_on_the_page(page, log_in, make_user):
+    log_in(make_user(password=PASSWORD))
+    page.click("text=Log out")
+    page.goto("/api/v1/users/me")
+    assert "401" in page.text_content(".response-info")
+
+
+def test_person_resets_a_forgotten_password_by_the_link_in_the_mail(page, make_user, log_in, refusals):
+    user = make_user(password=PASSWORD)
+    page.goto("/api/login")
+    page.click("text=Forgot your password?")
+    page.fill("input[name=email]", user.email)
+    page.click("text=Send the link")
+    page.wait_for_selector("text=a mail is on its way")
+    link = f"/account/reset-password#token={mail_token(RESET_PASSWORD, user)}"
+    page.goto(link)
+    page.fill("input[name=new_password]", "12345678")
+    page.click("button[type=submit]")
+    page.wait_for_selector("text=too common")
+    page.fill("input[name=new_password]", "nanoseconds-of-wire-1952")
+    page.click("button[type=submit]")
+    page.wait_for_selector("text=Your new password is set.")
+    user.refresh_from_db()
+    assert user.check_password("nanoseconds-of-wire-1952")
+    assert refusals == []
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose", "button", "done"),
+    [
+        ("verify-email", VERIFY_EMAIL, "Confirm", "is confirmed"),
+        ("delete-account", DELETE_ACCOUNT, "Remove my account", "will be removed"),
+    ],
+)
+def test_person_follows_the_link_in_a_mail(page, make_user, name, purpose, button, done):
+    page.goto(f"/account/{name}#token={mail_token(purpose, make_user())}")
+    page.click(f"button:has-text('{button}')")
+    page.wait_for_selector(f"#said:has-text('{done}')")
+
+
+def test_page_without_its_link_says_so(page):
+    page.goto("/account/verify-email")
+    page.wait_for_selector("text=by the link in the mail")
+    assert page.query_selector("form") is None
