@@ -57,7 +57,8 @@ def _rate(name: str, default: str) -> str:
 def _origin(name: str, origin: str) -> str:
     origin = origin.rstrip("/")
     if not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin):
-        raise ImproperlyConfigured(f"{name} must be an origin such as https://stocks.example.com, not '{origin}'.")
+        shown = "" if "@" in origin else f", not '{origin}'"  # before an @ there may be a password
+        raise ImproperlyConfigured(f"{name} must be an origin such as https://stocks.example.com{shown}.")
     return origin
 
 
@@ -211,7 +212,8 @@ def _postgres_password() -> str:
     try:
         return Path(path).read_text().rstrip("\n")
     except (OSError, ValueError) as error:
-        raise ImproperlyConfigured(f"POSTGRES_PASSWORD_FILE cannot be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or "it is no text"  # not its name: some put the password there
+        raise ImproperlyConfigured(f"POSTGRES_PASSWORD_FILE cannot be read: {reason}.") from None
 
 
 def _postgresql(database: dict) -> dict:
@@ -295,7 +297,9 @@ LOGGING = {
         # Every request has its line from records.requests; here a crash adds its stack trace.
         "django.request": {"filters": ["crash"]},
         "django.server": {"handlers": ["console"], "level": "WARNING", "propagate": False},
-        "authlib": {"level": "INFO"},  # its debug lines hold the secrets of a sign-in
+        # Their debug lines hold the secrets of a sign-in, and all that a page is made of.
+        "authlib": {"level": "INFO"},
+        "django.template": {"level": "INFO"},
         "django.db.backends": {"level": "DEBUG" if SQL_ECHO else "INFO"},
     },
 }

@@ -23,7 +23,7 @@ from records.rest.serializers import StrictSerializer, rows
 from records.rest.views import StrictView
 from users import mail
 from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication
-from users.models import LAST_SUPERUSER_MESSAGE, Limit, RateLimit, Session, User
+from users.models import LAST_SUPERUSER_MESSAGE, Limit, RateLimit, Session, User, hash_token
 from users.serializers import (
     DeletionSerializer,
     EmailSerializer,
@@ -229,7 +229,7 @@ class RequestPasswordResetView(PublicView):
         """
         email = self.body(request)["email"]
         # Counted by what was asked for, whether or not it is somebody's.
-        wait = RateLimit.objects.hit((MAILS, f"{RESET_PASSWORD.name}:{email.lower()}"))
+        wait = RateLimit.objects.hit((MAILS, f"{RESET_PASSWORD.name}:{hash_token(email.lower())}"))
         user = User.objects.active().with_login(email).first()
         mail.send_password_reset(None if wait else user)
         return _accepted("If there is an account with this address, a mail is on its way to it.")

@@ -31,8 +31,12 @@ def send_password_reset(user: User | None) -> None:
 
 
 def _send_password_reset(user: User | None) -> None:
-    if user is not None:
+    if user is None:
+        return
+    try:
         _send_token(user, RESET_PASSWORD)
+    except Exception:  # here nobody else would hear of it
+        logger.exception("The mail to reset the password of user %s could not be made.", user.pk)
 
 
 def send_deletion_reminder(user: User) -> bool:

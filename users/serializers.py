@@ -9,6 +9,14 @@ from records.rest.serializers import RecordSerializer, StrictSerializer
 from users.models import Session, User
 
 
+class PasswordField(serializers.CharField):
+    """A password as it was typed; what is wrong with a new one the validators of the settings say."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        style = {"input_type": "password", "template": "rest_framework/password.html"}
+        super().__init__(max_length=1024, trim_whitespace=False, write_only=True, style=style, **kwargs)
+
+
 class UserSerializer(RecordSerializer):
     class Meta:
         model = User
@@ -49,12 +57,8 @@ class MeSerializer(UserSerializer):
 class NewUserSerializer(UserSerializer):
     """A user to be made: `username` and `email`, or just `name`, from which a free username is derived."""
 
-    password = serializers.CharField(
-        write_only=True,
+    password = PasswordField(
         required=False,
-        max_length=128,
-        trim_whitespace=False,
-        style={"input_type": "password"},
         help_text="8–128 characters, not common, not similar to the name. Without one nobody can log in.",
     )
 
@@ -115,13 +119,6 @@ class SessionSerializer(RecordSerializer):
         model = Session
         fields = ["id", "created_at", "refreshed_at", "expires_at", "ip", "user_agent", "current"]
         read_only_fields = fields
-
-
-class PasswordField(serializers.CharField):
-    """A password as it was typed; what is wrong with a new one the validators of the settings say."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=1024, trim_whitespace=False, style={"input_type": "password"}, **kwargs)
 
 
 class LoginSerializer(StrictSerializer):

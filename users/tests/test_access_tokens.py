@@ -191,3 +191,25 @@ def test_browser_session_ends_with_the_account(anonymous, make_user, change):
     assert anonymous.get(ME).status_code == 200
     User.all_objects.filter(pk=user.pk).update(**change)
     assert_refused(anonymous.get(ME))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kid": "../../../../dev/null"},
+        {"kid": "' UNION SELECT 'x"},
+        {"jku": "http://127.0.0.1:1/jwks.json"},
+        {"x5u": "http://127.0.0.1:1/certificate.pem"},
+        {"jwk": {"kty": "oct", "k": "c29tZWJvZHkgZWxzZSdzIGtleQ"}},
+        {"crit": ["exp"]},
+        {"typ": "refresh"},
+    ],
+)
+def test_header_says_nothing_about_keys_that_is_believed(anonymous, claims, header):
+    assert_refused(use(anonymous, jwt.encode(claims, FOREIGN_KEY, "HS256", headers=header)))
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(20, 200), (40, 401)])
+def test_clocks_may_differ_by_thirty_seconds(anonymous, claims, seconds, status):
+    claims["exp"] = int(timezone.now().timestamp()) - seconds
+    assert use(anonymous, signed(claims)).status_code == status

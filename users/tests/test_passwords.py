@@ -125,6 +125,11 @@ def test_request_is_answered_before_the_mail_is_sent(anonymous, ada, monkeypatch
     assert not outbox.outbox
 
 
+def test_longest_address_is_answered_too(anonymous, db):
+    email = f"{'a' * 64}@{'b' * 60}.{'c' * 60}.{'d' * 58}.com"
+    assert anonymous.post(f"{AUTH}/request-password-reset", {"email": email}).status_code == 202
+
+
 def test_nobody_is_flooded_with_mails(anonymous, ada, now):
     for _ in range(7):
         assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"}).status_code == 202

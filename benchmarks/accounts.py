@@ -1,0 +1,104 @@
+"""What signing in costs, and being signed in: with few sessions in the table and with very many.
+
+    python benchmarks/accounts.py
+
+Statements and medians of the real application in its own process; read ratios within one run.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import django
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+from django.contrib.auth.hashers import check_password, make_password  # noqa: E402
+from django.db import connection  # noqa: E402
+from django.test.utils import CaptureQueriesContext, setup_test_environment  # noqa: E402
+from django.utils import timezone  # noqa: E402
+from rest_framework.test import APIClient  # noqa: E402
+
+from users.models import Session, User  # noqa: E402
+
+PASSWORD = "analytical-engine-1843"
+SESSIONS = 1_000_000
+AUTH = "/api/v1/auth"
+
+
+class Person:
+    def __init__(self, user: User) -> None:
+        self.user, self.program, self.browser = user, APIClient(), APIClient()
+        self.log_in()
+        self.browser.force_login(user)
+
+    def log_in(self) -> None:
+        client = APIClient()
+        self.pair = client.post(f"{AUTH}/login", {"username": self.user.username, "password": PASSWORD}).json()
+        self.program.credentials(HTTP_AUTHORIZATION=f"Bearer {self.pair['access_token']}")
+
+    def refresh(self) -> None:
+        self.pair = APIClient().post(f"{AUTH}/refresh", {"refresh_token": self.pair["refresh_token"]}).json()
+
+    def me_by_token(self) -> None:
+        assert self.program.get("/api/v1/users/me?fields=id").status_code == 200
+
+    def me_by_cookie(self) -> None:
+        assert self.browser.get("/api/v1/users/me?fields=id").status_code == 200
+
+    def sessions(self) -> None:
+        assert self.program.get(f"{AUTH}/sessions").status_code == 200
+
+    def ping(self) -> None:
+        assert self.program.get("/ping").status_code == 200
+
+
+def measured(act: Callable[[], object], times: int) -> tuple[int, float]:
+    """Statements, transaction control aside, and the median in milliseconds."""
+    act()
+    with CaptureQueriesContext(connection) as queries:
+        act()
+    control = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    statements = sum(not query["sql"].startswith(control) for query in queries)
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        act()
+        seconds.append(time.perf_counter() - started)
+    return statements, statistics.median(seconds) * 1000
+
+
+def fill(user: User) -> None:
+    expiry = timezone.now() + timedelta(days=14)
+    for start in range(Session.objects.count(), SESSIONS, 10_000):
+        Session.objects.bulk_create(
+            Session(user_id=user.pk, family_hash=f"bench-{start + number}", expires_at=expiry)
+            for number in range(10_000)
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE sessions")
+
+
+def main() -> None:
+    setup_test_environment()
+    User.all_objects.filter(username__startswith="bench-ada").purge()
+    person = Person(User.objects.create_user("bench-ada", "bench-ada@example.com", PASSWORD))
+    others = User.objects.create_user("bench-ada-others", "bench-ada-others@example.com")
+    acts = [person.ping, person.me_by_token, person.me_by_cookie, person.sessions, person.refresh, person.log_in]
+    for label in ("few sessions", f"{SESSIONS:,} sessions"):
+        print(label)
+        for act in acts:
+            statements, milliseconds = measured(act, 20 if act == person.log_in else 300)
+            print(f"  {act.__name__:14} {statements:2} statements  {milliseconds:8.2f} ms")
+        fill(others)
+    hashed = make_password(PASSWORD)
+    print(f"one password hash {measured(lambda: check_password(PASSWORD, hashed), 20)[1]:.2f} ms")
+
+
+main()

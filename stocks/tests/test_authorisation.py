@@ -1,0 +1,256 @@
+"""Who may do what: every route of the URLconf, by every method, for every persona."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from django.contrib.admindocs.views import simplify_regex
+from django.contrib.auth.models import Group
+from django.urls import URLPattern, get_resolver, resolve
+from django.utils import timezone
+
+from conftest import PASSWORD, Client
+from users.models import Identity, RateLimit
+from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PERSONAS = ("anonymous", "stranger", "owner", "bare_staff", "staff", "superuser", "deactivated")
+
+
+def may(cells: str) -> Callable[[int], dict[str, str]]:
+    """What each persona gets, where `ok` stands for the status of success."""
+    by_persona = dict(zip(PERSONAS, cells.split(), strict=True))
+    return lambda ok: {persona: str(ok) if cell == "ok" else cell for persona, cell in by_persona.items()}
+
+
+# `none`: a list without the owner's rows. `login`: a redirect to the admin's login. 200 instead of ok: the form again.
+# fmt: off
+#                       anonymous stranger owner bare_staff staff superuser deactivated
+PUBLIC           = may("ok        ok       ok    ok         ok    ok        ok")
+OWN_TOKEN        = may("ok        ok       ok    ok         ok    ok        401")
+OWN_MAIL         = may("ok        ok       ok    ok         ok    ok        400")
+OWN_LOGIN        = may("ok        ok       ok    ok         ok    ok        200")
+SIGNED_IN        = may("401       ok       ok    ok         ok    ok        401")
+OWN_SESSION      = may("401       404      ok    404        404   404       401")
+OWN_SESSIONS     = may("401       none     ok    none       none  none      401")
+OWN_ROW          = may("401       404      ok    404        ok    ok        401")
+OWN_ROWS         = may("401       none     ok    none       ok    ok        401")
+STAFF            = may("401       403      403   403        ok    ok        401")
+STAFF_ON_ROW     = may("401       404      403   404        ok    ok        401")
+STAFF_ON_DELETED = may("401       404      404   404        ok    ok        401")
+STAFF_ON_LEFT    = may("401       404      401   404        ok    ok        401")  # the owner is who was deleted
+ADMIN            = may("login     login    login ok         ok    ok        login")
+ADMIN_STAFF      = may("login     login    login 403        ok    ok        login")
+ADMIN_APP        = may("login     login    login 404        ok    ok        login")
+ADMIN_SUPERUSER  = may("login     login    login 403        403   ok        login")
+ADMIN_NOBODY     = may("login     login    login 403        403   403       login")
+ADMIN_LOGIN      = may("200       200      200   ok         ok    ok        200")
+ADMIN_LOGOUT     = may("302       302      302   ok         ok    ok        302")
+# fmt: on
+
+
+def public(**methods) -> dict:
+    return {"*": PUBLIC(405)} | methods
+
+
+def protected(**methods) -> dict:
+    return {"*": SIGNED_IN(405)} | methods
+
+
+def page(**methods) -> dict:
+    """A page of the admin, which answers PUT, PATCH and DELETE as it does GET."""
+    return {"*": methods["GET"]} | methods
+
+
+def pages_of(rows: str, who: Callable, who_writes: Callable) -> dict[str, dict]:
+    path = f"/admin/{rows}/"
+    return {
+        path: page(GET=who(200), POST=who(302)),
+        f"{path}add/": page(GET=who_writes(200), POST=who_writes(302)),
+        f"{path}{{object_id}}/": page(GET=ADMIN(302)),
+        f"{path}{{object_id}}/change/": page(GET=who(200), POST=who_writes(302)),
+        f"{path}{{object_id}}/delete/": page(GET=who(200), POST=who(302)),
+        f"{path}{{object_id}}/history/": page(GET=who(200)),
+    }
+
+
+PUBLIC_PAGES = (
+    "/", "/favicon.ico", "/ping", "/health/live", "/health/ready", "/openapi.json", "/docs", "/redoc", "/redoc.js",
+    "/account/verify-email", "/account/forgot-password", "/account/reset-password", "/account/delete-account",
+)  # fmt: skip
+
+#: Route → method → persona → outcome; `*` is every method that is not named.
+TABLE = {
+    **dict.fromkeys(PUBLIC_PAGES, public(GET=PUBLIC(200))),
+    "/api{var}": {"*": PUBLIC(404)},
+    "/api/login": public(GET=PUBLIC(200), POST=OWN_LOGIN(302), PUT=PUBLIC(200)),
+    "/api/logout": public(POST=PUBLIC(302)),
+    "/api/v1": {"*": OWN_TOKEN(405), "GET": OWN_TOKEN(200)},
+    "/api/v1/auth/register": public(POST=PUBLIC(201)),
+    "/api/v1/auth/request-email-verification": protected(POST=SIGNED_IN(202)),
+    "/api/v1/auth/verify-email": public(POST=OWN_MAIL(204)),
+    "/api/v1/auth/login": public(POST=OWN_TOKEN(200)),
+    "/api/v1/auth/oauth/{provider}/login": public(GET=PUBLIC(404)),
+    "/api/v1/auth/oauth/{provider}/callback": public(GET=PUBLIC(404)),
+    "/api/v1/auth/token": protected(POST=SIGNED_IN(200)),
+    "/api/v1/auth/refresh": public(POST=OWN_TOKEN(200)),
+    "/api/v1/auth/logout": protected(POST=SIGNED_IN(204)),
+    "/api/v1/auth/sessions": protected(GET=OWN_SESSIONS(200), DELETE=SIGNED_IN(204)),
+    "/api/v1/auth/sessions/{id}": protected(DELETE=OWN_SESSION(204)),
+    "/api/v1/auth/change-password": protected(POST=SIGNED_IN(204)),
+    "/api/v1/auth/request-password-reset": public(POST=PUBLIC(202)),
+    "/api/v1/auth/reset-password": public(POST=OWN_MAIL(204)),
+    "/api/v1/auth/request-account-deletion": protected(POST=SIGNED_IN(202)),
+    "/api/v1/auth/confirm-account-deletion": public(POST=OWN_MAIL(200)),
+    "/api/v1/auth/cancel-account-deletion": protected(POST=SIGNED_IN(204)),
+    "/api/v1/users": protected(GET=OWN_ROWS(200), POST=STAFF(201)),
+    "/api/v1/users/me": protected(GET=SIGNED_IN(200), PUT=SIGNED_IN(200), PATCH=SIGNED_IN(200)),
+    "/api/v1/users/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=STAFF_ON_ROW(204)),
+    "/api/v1/users/{id}/restore": protected(POST=STAFF_ON_LEFT(200)),
+    "/api/v1/users/{id}/stocks": {"*": OWN_ROW(405), "GET": OWN_ROW(200), "POST": OWN_ROW(201)},
+    "/api/v1/users/{id}/portfolio": protected(GET=OWN_ROW(200)),
+    "/api/v1/stocks": protected(GET=OWN_ROWS(200), POST=SIGNED_IN(201)),
+    "/api/v1/stocks/reprice": protected(POST=STAFF(200)),
+    "/api/v1/stocks/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=OWN_ROW(204)),
+    "/api/v1/stocks/{id}/restore": protected(POST=STAFF_ON_DELETED(200)),
+    "/admin/": page(GET=ADMIN(200)),
+    "/admin/login/": {"*": PUBLIC(405), "GET": ADMIN_LOGIN(302), "POST": ADMIN_LOGIN(302), "PUT": PUBLIC(200)},
+    "/admin/logout/": {"*": ADMIN_LOGOUT(405), "POST": PUBLIC(302)},
+    "/admin/password_change/": {"*": ADMIN(405), "GET": ADMIN(200), "POST": ADMIN(302), "PUT": ADMIN(200)},
+    "/admin/password_change/done/": {"*": ADMIN(405), "GET": ADMIN(200)},
+    "/admin/autocomplete/": {"*": ADMIN(405), "GET": ADMIN_STAFF(200)},
+    "/admin/jsi18n/": {"*": ADMIN(405), "GET": ADMIN(200)},
+    "/admin/r/{content_type_id}/{object_id}/": page(GET=ADMIN(404)),
+    "/admin/{app_label}/": page(GET=ADMIN_APP(200)),
+    "/admin/{url}": page(GET=ADMIN(404)),
+    "/admin/users/user/{id}/password/": page(GET=ADMIN_STAFF(200), POST=ADMIN_STAFF(302)),
+    **pages_of("users/user", ADMIN_STAFF, ADMIN_STAFF),
+    **pages_of("stocks/stock", ADMIN_STAFF, ADMIN_STAFF),
+    **pages_of("auth/group", ADMIN_SUPERUSER, ADMIN_SUPERUSER),
+    **pages_of("users/session", ADMIN_SUPERUSER, ADMIN_NOBODY),
+    **pages_of("users/identity", ADMIN_SUPERUSER, ADMIN_NOBODY),
+    **pages_of("users/ratelimit", ADMIN_SUPERUSER, ADMIN_NOBODY),
+}
+
+NEW = "difference-engine-1822"
+ACCOUNT = {"username": "ada", "email": "ada@example.com"}
+STOCK = {"name": "MSFT", "price": 421.9, "quantity": 2}
+#: Route → what is sent: about the caller, or the owner where nobody is signed in.
+BODIES = {
+    "/api/v1/auth/register": lambda user: ACCOUNT | {"password": NEW},
+    "/api/v1/auth/verify-email": lambda user: {"token": mail_token(VERIFY_EMAIL, user)},
+    "/api/v1/auth/refresh": lambda user: {"refresh_token": user.sessions.get().next_refresh_token()},
+    "/api/v1/auth/change-password": lambda user: {"current_password": PASSWORD, "new_password": NEW},
+    "/api/v1/auth/request-password-reset": lambda user: {"email": user.email},
+    "/api/v1/auth/reset-password": lambda user: {"token": mail_token(RESET_PASSWORD, user), "new_password": NEW},
+    "/api/v1/auth/confirm-account-deletion": lambda user: {"token": mail_token(DELETE_ACCOUNT, user)},
+    "/api/v1/stocks/reprice": lambda user: {"prices": {"AAPL": 190.25}},
+    **dict.fromkeys(
+        ("/api/login", "/api/v1/auth/login", "/admin/login/"),
+        lambda user: {"username": user.username, "password": PASSWORD},
+    ),
+    **dict.fromkeys(("/api/v1/users", "/api/v1/users/me", "/api/v1/users/{id}"), lambda user: {"name": "Ada Lovelace"}),
+    **dict.fromkeys(("/api/v1/stocks", "/api/v1/stocks/{id}", "/api/v1/users/{id}/stocks"), lambda user: STOCK),
+}
+#: What all other forms of the admin ask for, together.
+ADMIN_FORM = ACCOUNT | STOCK | {
+    "action": "delete_selected", "post": "yes", "usable_password": "true", "password1": NEW, "password2": NEW,
+    "old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW,
+}  # fmt: skip
+QUERIES = {"/admin/autocomplete/": "?app_label=stocks&model_name=stock&field_name=owner"}
+
+
+def readable(pattern: str) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", simplify_regex(pattern))
+
+
+def routes(patterns: list, prefix: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        path = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLPattern):
+            yield readable(path)
+        else:
+            yield from routes(pattern.url_patterns, path)
+
+
+ROUTES = list(routes(get_resolver().url_patterns))
+
+
+def is_for_browsers(route: str) -> bool:
+    return route.startswith("/admin/") or route in {"/api/login", "/api/logout", "/api/v1/auth/token"}
+
+
+@pytest.fixture
+def make_user(make_user):
+    return partial(make_user, password=PASSWORD)
+
+
+@pytest.fixture
+def caller(request, route, persona, make_user, staff_with) -> Client:
+    name = "stranger" if persona == "deactivated" else persona
+    client = staff_with() if name == "bare_staff" else request.getfixturevalue(name)
+    if client.user and is_for_browsers(route):
+        client.force_login(client.user)
+    if persona == "deactivated":
+        client.user.is_active = False
+        client.user.save()
+    if persona == "superuser" and "account-deletion" in route:
+        make_user(is_superuser=True)  # the last one may not leave
+    return client
+
+
+@pytest.fixture
+def row(request, route, make_stock):
+    """The row that the route is about: the owner's, where rows have one."""
+    kind = route.partition("/{")[0].rstrip("s/").rpartition("/")[2]
+    make = {
+        "user": lambda owner: make_stock(owner).owner,
+        "stock": make_stock,
+        "session": lambda owner: owner.sessions.earliest("created_at"),
+        "identity": lambda owner: Identity.objects.create(user=owner, provider="example", subject="1"),
+        "group": lambda owner: Group.objects.create(name="analysts"),
+        "ratelimit": lambda owner: RateLimit.objects.create(key="mail:1", expires_at=timezone.now()),
+    }
+    return make[kind](request.getfixturevalue("owner").user) if kind in make else None
+
+
+@pytest.fixture
+def body(request, route, row, caller):
+    if route in BODIES:
+        return BODIES[route](caller.user or request.getfixturevalue("owner").user)
+    if route.startswith("/admin/"):
+        return ADMIN_FORM | {"_selected_action": row.pk if row else "", "owner": caller.user.pk if caller.user else ""}
+    return None
+
+
+def outcome(answer, row) -> str:
+    if answer.headers.get("Location", "").startswith("/admin/login/"):
+        return "login"
+    data = answer.json() if answer.headers.get("Content-Type") == "application/json" else {}
+    holders = {str(item.get("user_id", item["id"])) for item in data.get("items", ())}
+    if row and "items" in data and str(getattr(row, "owner_id", row.pk)) not in holders:
+        return "none"
+    return str(answer.status_code)
+
+
+def test_every_route_is_in_the_table():
+    assert sorted(ROUTES) == sorted(TABLE)
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize(("route", "method"), [(route, method) for route in ROUTES for method in TABLE.get(route, ())])
+def test_everybody_may_do_what_the_table_says_and_no_more(route, method, persona, row, caller, body):
+    row_id = row.pk if row else 1
+    names = {"content_type_id": 1, "app_label": "stocks", "provider": "example", "var": "/unknown", "url": "unknown"}
+    path = route.format(id=row_id, object_id=row_id, **names)
+    assert readable(resolve(path).route) == route
+    if method == "POST" and route.endswith("/restore"):
+        row.delete()
+    content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
+    methods = [each for each in METHODS if each not in TABLE[route]] if method == "*" else [method]
+    outcomes = {}
+    for each in methods:
+        send = getattr(caller, each.lower())
+        outcomes[each] = outcome(send(path + QUERIES.get(route, ""), **({} if each == "GET" else content)), row)
+    assert outcomes == dict.fromkeys(methods, TABLE[route][method][persona])
