@@ -393,7 +393,7 @@ def _oauth_providers() -> dict[str, dict[str, str]]:
         if missing := [name for key in keys if (name := f"OAUTH_{provider}_{key}") not in given]:
             raise ImproperlyConfigured(f"{' and '.join(missing)} must be set too: a provider needs all three.")
         client_id, client_secret, url = (_text(f"OAUTH_{provider}_{key}") for key in keys)
-        if not re.match(r"https://[^/\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)", url):
+        if not re.fullmatch(r"(https://[^/\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?", url):
             raise ImproperlyConfigured(f"OAUTH_{provider}_DISCOVERY_URL must start with https://.")
         providers[provider.lower().replace("_", "-")] = {
             "client_id": client_id,

@@ -21,7 +21,8 @@ browser_login = [
     path(
         "login",
         LoginView.as_view(
-            template_name="rest_framework/login.html", extra_context={"providers": list(settings.OAUTH_PROVIDERS)}
+            template_name="rest_framework/login.html",
+            extra_context={"providers": lambda: list(settings.OAUTH_PROVIDERS)},
         ),
         name="login",
     ),

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, check_password
 from django.contrib.auth.middleware import AuthenticationMiddleware
@@ -121,7 +122,9 @@ def _browser_user(request: HttpRequest) -> User | AnonymousUser:
 
 @receiver(user_logged_in)
 def _start_session(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    _end_session(sender, request)
+    # Django has emptied `request.session` where somebody else was logged in; the cookie still tells who.
+    cookie = type(request.session)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    _end(request.session.get(SESSION_ROW) or cookie.get(SESSION_ROW))
     session = Session.objects.start(user, request)
     if session is None:  # deactivated, or the password changed, since it was asked for
         request.session.flush()
@@ -133,7 +136,11 @@ def _start_session(sender: Any, request: HttpRequest, user: User, **kwargs: Any)
 
 @receiver(user_logged_out)
 def _end_session(sender: Any, request: HttpRequest, **kwargs: Any) -> None:
-    if row := request.session.get(SESSION_ROW):
+    _end(request.session.get(SESSION_ROW))
+
+
+def _end(row: str | None) -> None:
+    if row:
         Session.objects.filter(pk=row).end()
 
 

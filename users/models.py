@@ -6,7 +6,7 @@ import secrets
 import uuid
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeGuard
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -104,8 +104,35 @@ class UserQuerySet(SoftDeletableQuerySet):
     purge.alters_data = True  # type: ignore[attr-defined]
 
 
-def _is_true(claim: Any) -> bool:
-    return claim is True or claim == "true"  # some providers send a text
+class Claims:
+    """What a provider says of a person, as far as it can be stored; it may say anything."""
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        subject = claims.get("sub")
+        if not _is_text(subject) or not 1 <= len(subject) <= 255:
+            raise ValidationError("The provider says nothing by which we could know you again.")
+        self.subject: str = subject
+        self.email = self._storable("email", claims.get("email"))
+        self.name = self._storable("name", claims.get("name"))
+        username = claims.get("preferred_username")
+        self.username: str = username if _is_text(username) else ""
+        self.is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"  # as some say it
+
+    @staticmethod
+    def _storable(name: str, value: Any) -> str | None:
+        field: Any = User._meta.get_field(name)
+        text = value.strip() if _is_text(value) else ""
+        # In ASCII, for which every database and every language has the same idea of upper and lower case.
+        if not text or (name == "email" and not text.isascii()):
+            return None
+        try:
+            return field.clean(text, None)
+        except ValidationError:
+            return None  # what we could not store we do without
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and "\0" not in value and value.isprintable()
 
 
 class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[misc]
@@ -143,25 +170,25 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 lost = error
         raise lost
 
-    def known_by(self, provider: str, claims: dict[str, Any]) -> "User":
-        """Whom an OpenID Connect provider's claims are about: who came before, who has the e-mail address that the
+    def known_by(self, provider: str, person: "Claims") -> "User":
+        """Whom an OpenID Connect provider means: who came before, who has the e-mail address that the
         provider has verified, or a new user.
 
         ValidationError, with a sentence for the person, where they may not sign in so.
         """
         try:
             with transaction.atomic(using=self.db):
-                return self._known_by(provider, claims)
+                return self._known_by(provider, person)
         except IntegrityError:
-            return self._known_by(provider, claims)  # who came twice at once came before
+            return self._known_by(provider, person)  # who came twice at once came before
 
-    def _known_by(self, provider: str, claims: dict[str, Any]) -> "User":
-        identity = Identity.objects.select_related("user").filter(provider=provider, subject=claims["sub"]).first()
+    def _known_by(self, provider: str, person: "Claims") -> "User":
+        identity = Identity.objects.select_related("user").filter(provider=provider, subject=person.subject).first()
         if identity is not None:
             user = identity.user
         else:
-            user = self._to_be_joined(claims) or self._create_known(provider, claims)
-            Identity.objects.create(user=user, provider=provider, subject=claims["sub"])
+            user = self._to_be_joined(person) or self._create_known(provider, person)
+            Identity.objects.create(user=user, provider=provider, subject=person.subject)
             if user.oauth_provider is None:
                 user.oauth_provider = provider
                 user.save()
@@ -169,38 +196,32 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
             raise ValidationError("This account cannot be used. Please ask those who run the service.")
         return user
 
-    def _to_be_joined(self, claims: dict[str, Any]) -> "User | None":
-        email = self.normalize_email(claims.get("email"))
-        user = self.model.all_objects.with_login(email).select_for_update(no_key=True).first() if email else None
+    def _to_be_joined(self, person: "Claims") -> "User | None":
+        holders = self.model.all_objects.select_for_update(no_key=True)
+        user = holders.with_login(person.email).first() if person.email else None
         if user is None:
             return None
-        if not _is_true(claims.get("email_verified")):
+        if not person.is_verified:
             raise ValidationError(
                 "An account with your e-mail address exists here, and the provider does not say that the address is "
                 "verified to be yours. Please log in with your password."
             )
         if not user.is_verified:
-            # Whoever registered with this address has not shown that it is theirs; its owner now has. What the
-            # stranger set must not open the account any longer.
+            # Whoever registered with this address has not shown that it is theirs; its owner now has. No way in that
+            # the stranger may have made must open the account any longer.
+            user.identities.all().delete()
             user.set_unusable_password()
             user.is_verified = True
             user.save()
         return user
 
-    def _create_known(self, provider: str, claims: dict[str, Any]) -> "User":
-        email = self.normalize_email(claims.get("email"))
-        candidate = self.model(email=email, name=(claims.get("name") or "").strip() or None)
-        try:
-            candidate.clean_fields(exclude={field.name for field in self.model._meta.fields} - {"email", "name"})
-        except ValidationError as error:
-            for field in error.message_dict:  # what we could not store we do without
-                setattr(candidate, field, None)
-        alike = claims.get("preferred_username") or (email or "").partition("@")[0] or candidate.name or provider
+    def _create_known(self, provider: str, person: "Claims") -> "User":
+        email = self.normalize_email(person.email)
         return self._create_alike(
-            str(alike),
-            email=candidate.email,
-            name=candidate.name,
-            is_verified=candidate.email is not None and _is_true(claims.get("email_verified")),
+            person.username or (email or "").partition("@")[0] or person.name or provider,
+            email=email,
+            name=person.name,
+            is_verified=email is not None and person.is_verified,
             oauth_provider=provider,
         )
 

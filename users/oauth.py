@@ -1,10 +1,10 @@
 """Sign-in through OpenID Connect providers: the authorization code flow with PKCE, state and nonce (by Authlib)."""
 
 import logging
+import re
 from functools import cache
 from typing import Any
 
-from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.django_client import OAuth
 from django.conf import settings
 from django.contrib.auth import login
@@ -14,8 +14,6 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from joserfc.errors import JoseError
-from requests import RequestException
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
@@ -23,16 +21,21 @@ from rest_framework.reverse import reverse
 from records.rest.errors import page
 from records.rest.views import shown
 from users.accounts import PublicView
-from users.models import User
+from users.models import Claims, User
 
 logger = logging.getLogger(__name__)
 
 NEXT = "oauth_next"
 FAILED = "Signing in failed"
-#: Sign-ins a browser may have under way: each keeps its state in the session's cookie, which holds 4 KB.
+#: Sign-ins a browser may have under way, and how long a path they may end at: both are kept in the session's cookie,
+#: which holds 4 KB.
 UNDER_WAY = 3
-#: Whatever a provider may do wrong: be down, answer nonsense, send a token that is not for us.
-PROVIDER_ERRORS = (AuthlibBaseError, JoseError, RequestException, RuntimeError, ValueError, KeyError)
+LONGEST_NEXT = 1000
+#: What of a provider's metadata is used; what else it says could be taken for settings of ours.
+ENDPOINTS = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")
+OPTIONAL_METADATA = ("userinfo_endpoint", "token_endpoint_auth_methods_supported", "_loaded_at", "jwks")
+#: Signed by a key of which we know the public half only; "none" and shared secrets are not.
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 
 
 @cache
@@ -51,11 +54,23 @@ def _client(name: str) -> Any:
     return client
 
 
+def _load_metadata(client: Any) -> None:
+    metadata = client.load_server_metadata()
+    if missing := [name for name in ENDPOINTS if not isinstance(metadata.get(name), str)]:
+        raise ValueError(f"The discovery document lacks {missing}.")
+    offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
+    client.server_metadata = {
+        name: metadata[name] for name in (*ENDPOINTS, *OPTIONAL_METADATA) if metadata.get(name) is not None
+    } | {"id_token_signing_alg_values_supported": [name for name in ALGORITHMS if name in offered]}
+
+
 class ProviderView(PublicView):
     """A step of a browser on its way to the provider and back."""
 
     def failed(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:
-        logger.warning("Sign-in through %s failed: %s", provider, type(error).__name__)
+        # Its kind alone: what a provider says may quote secrets of the sign-in.
+        logger.warning("Sign-in through %s failed: %s %s", provider, type(error).__name__, _code(error))
+        _registry.cache_clear()  # whatever it told us before is asked for again: it may have been mended since
         return page(status, detail, title=FAILED)
 
 
@@ -69,11 +84,13 @@ class OAuthLoginView(ProviderView):
         """Sign a browser in through an OpenID Connect provider: redirects to its page."""
         client = _client(provider)
         _forget_abandoned(request._request)
-        request._request.session[NEXT] = request.query_params.get("next", "")
+        wanted = request.query_params.get("next", "")
+        request._request.session[NEXT] = wanted if len(wanted) <= LONGEST_NEXT else ""
         callback = settings.APP_URL + reverse("oauth-callback", kwargs={"provider": provider})
         try:
+            _load_metadata(client)
             return client.authorize_redirect(request._request, callback)
-        except PROVIDER_ERRORS as error:
+        except Exception as error:  # there is no end to what a provider may answer
             return self.failed(provider, error, 502, f"The provider {provider} does not answer as it should.")
 
     def known_parameters(self) -> frozenset[str]:
@@ -89,11 +106,11 @@ class OAuthCallbackView(ProviderView):
         """Where the provider sends the browser back to."""
         client = _client(provider)
         try:
-            claims = _claims(client, request._request)
-        except PROVIDER_ERRORS as error:
+            person = _claims(client, request._request)
+        except Exception as error:
             return self.failed(provider, error, 400, _reason(provider, request, error))
         try:
-            user = User.objects.known_by(provider, claims)
+            user = User.objects.known_by(provider, person)
         except ValidationError as error:
             return self.failed(provider, error, 403, error.messages[0])
         wanted = request._request.session.pop(NEXT, "")
@@ -105,9 +122,10 @@ class OAuthCallbackView(ProviderView):
         pass  # the provider's, who may add what it likes (RFC 6749, section 4.1.2)
 
 
-def _claims(client: Any, request: HttpRequest) -> dict[str, Any]:
+def _claims(client: Any, request: HttpRequest) -> Claims:
     """What the provider says of the person, in an ID token that was signed by it, for us, and for this sign-in."""
-    issuer = client.load_server_metadata()["issuer"]
+    _load_metadata(client)
+    issuer = client.server_metadata["issuer"]
     checked = {"iss": {"essential": True, "value": issuer}, "aud": {"essential": True, "value": client.client_id}}
     token = client.authorize_access_token(request, claims_options=checked)
     claims = dict(token["userinfo"])
@@ -115,8 +133,14 @@ def _claims(client: Any, request: HttpRequest) -> dict[str, Any]:
         # Many put into the ID token no more than they must (OpenID Connect Core, section 5.4).
         told = client.userinfo(token=token)
         if told.get("sub") == claims["sub"]:
-            claims = {**told, **claims}
-    return claims
+            claims = {**told, **{name: value for name, value in claims.items() if value}}
+    return Claims(claims)
+
+
+def _code(error: Exception) -> str:
+    """The error code that OAuth has for it (RFC 6749), where that is what it is."""
+    code = str(getattr(error, "error", ""))
+    return code if re.fullmatch("[a-z_]{1,40}", code) else ""
 
 
 def _reason(provider: str, request: Request, error: Exception) -> str:
