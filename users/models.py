@@ -116,7 +116,8 @@ class Claims:
         self.name = self._storable("name", claims.get("name"))
         username = claims.get("preferred_username")
         self.username: str = username if _is_text(username) else ""
-        self.is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"  # as some say it
+        # Some say it by a text; a number says nothing.
+        self.is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"
 
     @staticmethod
     def _storable(name: str, value: Any) -> str | None:

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import socket
+from functools import cache
 from smtplib import SMTPDataError
 from types import SimpleNamespace
 
@@ -331,12 +332,12 @@ def test_token_that_a_mail_server_quotes_is_in_the_mail_alone(heard, owner, monk
 
 def test_secrets_of_a_sign_in_through_a_provider_are_nowhere(heard, browser, settings, monkeypatch):
     secret, code, discovered = canary(), canary(), requests.Response()
-    discovered._content = b'{"issuer": "x", "authorization_endpoint": "/", "token_endpoint": "/"}'
+    discovered._content = b'{"issuer": "x", "authorization_endpoint": "/", "token_endpoint": "/", "jwks_uri": "/"}'
     discovered.status_code = 200
     answers = iter([discovered])
     quote = raising(requests.ConnectionError(f"{secret} {code}"))
     monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: next(answers, None) or quote())
-    monkeypatch.setattr(oauth, "_registry", lambda registry=oauth._registry.__wrapped__: registry())
+    monkeypatch.setattr(oauth, "_registry", cache(oauth._registry.__wrapped__))
     settings.OAUTH_PROVIDERS = {"x": {"client_id": "x", "client_secret": secret, "server_metadata_url": "http://x/"}}
     state = re.search(r"state=(\w+)", browser.get(f"{AUTH}/oauth/x/login")["Location"])[1]
     assert browser.get(f"{AUTH}/oauth/x/callback?code={code}&state={state}").status_code == 400
