@@ -1,11 +1,15 @@
+import os
 import re
+import shutil
 from itertools import count
+from typing import NoReturn
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.cache import cache
+from playwright.sync_api import sync_playwright
 from rest_framework.test import APIClient
 from zeal import zeal_context
 from zeal.patch import patch
@@ -110,3 +114,25 @@ def staff(staff_with) -> Client:
 @pytest.fixture
 def superuser(make_user) -> Client:
     return Client(make_user(is_staff=True, is_superuser=True))
+
+
+def missing(what: str) -> NoReturn:
+    """Without it a test is skipped, but where CI_BROWSERS is set it must run."""
+    (pytest.fail if os.environ.get("CI_BROWSERS") else pytest.skip)(what)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        missing("Chromium is not installed.")
+    # Playwright runs an event loop in this thread, which Django would take for asynchronous code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]

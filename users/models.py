@@ -177,11 +177,14 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
 
         ValidationError, with a sentence for the person, where they may not sign in so.
         """
-        try:
-            with transaction.atomic(using=self.db):
-                return self._known_by(provider, person)
-        except IntegrityError:
-            return self._known_by(provider, person)  # who came twice at once came before
+        # Lost to another request: at first the new user, then, behind the lock of that user's row, the identity.
+        for _ in range(3):
+            try:
+                with transaction.atomic(using=self.db):
+                    return self._known_by(provider, person)
+            except IntegrityError as error:
+                lost = error
+        raise lost
 
     def _known_by(self, provider: str, person: "Claims") -> "User":
         identity = Identity.objects.select_related("user").filter(provider=provider, subject=person.subject).first()

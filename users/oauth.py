@@ -5,7 +5,7 @@ import re
 from functools import cache
 from typing import Any
 
-from authlib.integrations.django_client import OAuth
+from authlib.integrations.django_client import OAuth, OAuthError
 from django.conf import settings
 from django.contrib.auth import login
 from django.core.exceptions import ValidationError
@@ -70,7 +70,8 @@ class ProviderView(PublicView):
     def failed(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:
         # Its kind alone: what a provider says may quote secrets of the sign-in.
         logger.warning("Sign-in through %s failed: %s %s", provider, type(error).__name__, _code(error))
-        _registry.cache_clear()  # whatever it told us before is asked for again: it may have been mended since
+        if not isinstance(error, (OAuthError, ValidationError)):  # which is the browser's fault, or the person's
+            _registry.cache_clear()  # whatever it told us before is asked for again: it may have been mended since
         return page(status, detail, title=FAILED)
 
 
