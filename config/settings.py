@@ -156,7 +156,7 @@ MIDDLEWARE = [
     "users.authentication.BrowserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "records.rest.errors.ThrottledMiddleware",
+    "records.rest.errors.ProblemMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"

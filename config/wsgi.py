@@ -3,12 +3,27 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
+import django
 from django.conf import settings
-from django.core.wsgi import get_wsgi_application
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.utils.http import parse_header_parameters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup(set_prefix=False)
 
-django_application = get_wsgi_application()
+
+class UTF8Request(WSGIRequest):
+    """In UTF-8 whatever is claimed: Django reads the address too by the body's charset, and crashes at "base64"."""
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+
+
+class Handler(WSGIHandler):
+    request_class = UTF8Request
+
+
+django_application = Handler()
 
 
 def application(environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:

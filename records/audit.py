@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -40,18 +41,18 @@ def login_session() -> Any:
 
 def client_ip(request: HttpRequest) -> str | None:
     """The caller's address; what X-Forwarded-For says counts only through TRUSTED_PROXIES of them."""
-    address = request.META.get("REMOTE_ADDR")
+    addresses = [request.META.get("REMOTE_ADDR") or ""]
     if settings.TRUSTED_PROXIES and (forwarded := request.META.get("HTTP_X_FORWARDED_FOR")):
         hops = forwarded.split(",")
         # Each proxy appends whom it heard: counted from the right, since anybody can write what stands on the left.
-        address = hops[-min(settings.TRUSTED_PROXIES, len(hops))].strip()
+        hop = hops[-min(settings.TRUSTED_PROXIES, len(hops))].strip()
         # Some write the port too: 192.0.2.7:4711, [2001:db8::7]:4711.
-        address = re.sub(r"^\[(.*)\](:\d+)?$|^([^:]*):\d+$", r"\1\3", address)
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return None
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+        addresses.insert(0, re.sub(r"^\[(.*)\](:\d+)?$|^([^:]*):\d+$", r"\1\3", hop))
+    for address in addresses:
+        with suppress(ValueError):
+            parsed = ipaddress.ip_address(address)
+            return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+    return None
 
 
 def client_network(request: HttpRequest) -> str | None:

@@ -263,10 +263,14 @@ class SoftDeletableQuerySet(RecordQuerySet):
 
     def purge_in_batches(self, size: int = 1000) -> int:
         """The same for very many rows, a transaction for each `size` of them; returns how many of these rows went."""
-        count = 0
-        while keys := list(self.order_by("pk").values_list("pk", flat=True)[:size]):
-            self.model.all_objects.filter(pk__in=keys).purge()
-            count += len(keys)
+        count, found = 0, size
+        while found == size:
+            with transaction.atomic(using=self._write_alias()):
+                # Locked, so that nothing goes that is restored meanwhile.
+                keys = list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True)[:size])
+                self.model.all_objects.filter(pk__in=keys).purge()
+            found = len(keys)
+            count += found
         return count
 
     purge_in_batches.alters_data = True  # type: ignore[attr-defined]

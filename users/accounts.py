@@ -22,7 +22,7 @@ from records.rest.parsers import StrictJSONParser
 from records.rest.serializers import StrictSerializer, rows
 from records.rest.views import StrictView
 from users import mail
-from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication
+from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication, TooManyFailures
 from users.models import LAST_SUPERUSER_MESSAGE, Limit, RateLimit, Session, User, hash_token
 from users.serializers import (
     DeletionSerializer,
@@ -42,6 +42,9 @@ from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, 
 
 #: Of one kind to one address: nobody's mailbox is flooded through us.
 MAILS = Limit("mail", 5, timedelta(minutes=15))
+#: Of the current password, by who is signed in: not counted with the failed logins, which strangers can cause.
+GUESSES = Limit("change-password", 10, timedelta(minutes=15))
+NOT_CURRENT = "This is not your current password."
 NOT_GOOD = "This token is invalid, used or expired."
 
 
@@ -94,7 +97,8 @@ class RegisterView(PublicView):
         with transaction.atomic():
             user = serializer.save()
             [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
-        row["verification_mail"] = "sent" if mail.send_verification(user) else "failed"
+        may_send = not RateLimit.objects.hit((MAILS, _mailbox(VERIFY_EMAIL, user.email)))
+        row["verification_mail"] = "sent" if may_send and mail.send_verification(user) else "failed"
         location = reverse("user-detail", kwargs={"id": user.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
@@ -163,7 +167,8 @@ class BrowserTokenView(AccountView):
     def post(self, request: Request) -> Response:
         """Exchange the session of a browser for tokens, in a session of their own."""
         self.body(request)
-        session = Session.objects.start(self.user, request)
+        present: Any = request.auth
+        session = Session.objects.start(self.user, request, by=present)
         if session is None:
             raise AuthenticationFailed
         return token_pair(session, session.next_refresh_token())
@@ -206,15 +211,24 @@ class ChangePasswordView(AccountView):
 
     @extend_schema(request=PasswordChangeSerializer, responses={204: None}, operation_id="auth_change_password")
     def post(self, request: Request) -> Response:
-        """Change one's password; every other session ends.
-
-        Wrong guesses of the current password count as failed logins.
-        """
+        """Change one's password; every other session ends."""
         body = self.body(request)
-        user = authenticate(request._request, username=self.user.username, password=body["current_password"])
-        if not isinstance(user, User) or user != self.user:
-            raise ValidationError({"current_password": ["This is not your current password."]})
-        _set_password(user, body["new_password"])
+        checked = self.user
+        guesses = (GUESSES, str(checked.pk))
+        if wait := RateLimit.objects.wait(guesses):
+            raise TooManyFailures(wait)
+        if not checked.check_password(body["current_password"]):
+            if wait := RateLimit.objects.hit(guesses):
+                raise TooManyFailures(wait)
+            raise ValidationError({"current_password": [NOT_CURRENT]})
+        with transaction.atomic():
+            # Asked again under the lock: it may have been reset since, by somebody whom a thief's guess must not beat.
+            unchanged = User.objects.active().filter(pk=checked.pk, password=checked.password)
+            user = unchanged.select_for_update(no_key=True).first()
+            if user is None:
+                raise ValidationError({"current_password": [NOT_CURRENT]})
+            _set_password(user, body["new_password"])
+            RateLimit.objects.forget(*guesses)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -229,7 +243,7 @@ class RequestPasswordResetView(PublicView):
         """
         email = self.body(request)["email"]
         # Counted by what was asked for, whether or not it is somebody's.
-        wait = RateLimit.objects.hit((MAILS, f"{RESET_PASSWORD.name}:{hash_token(email.lower())}"))
+        wait = RateLimit.objects.hit((MAILS, _mailbox(RESET_PASSWORD, email)))
         user = User.objects.active().with_login(email).first()
         mail.send_password_reset(None if wait else user)
         return _accepted("If there is an account with this address, a mail is on its way to it.")
@@ -244,6 +258,8 @@ class ResetPasswordView(PublicView):
         body = self.body(request)
         with transaction.atomic():
             user = _spent(RESET_PASSWORD, body["token"])
+            if not user.is_verified:
+                user.take_over()
             _set_password(user, body["new_password"])
             RateLimit.objects.forget(BAD_LOGINS_OF_ACCOUNT, str(user.pk))
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -296,9 +312,9 @@ class CancelAccountDeletionView(AccountView):
 
 
 def _refuse_last_superuser(user: User) -> None:
-    with transaction.atomic():
-        if User.objects.filter(pk=user.pk).leaves_no_superuser():
-            raise ValidationError(LAST_SUPERUSER_MESSAGE)
+    # Without a lock, which would be taken in another order than by others: the removal itself asks again.
+    if user.is_superuser and not User.objects.superusers().exclude(pk=user.pk).exists():
+        raise ValidationError(LAST_SUPERUSER_MESSAGE)
 
 
 # Mails and their tokens
@@ -311,11 +327,15 @@ def _accepted(detail: str) -> Response:
 def _mailed(user: User, purpose: Purpose, send: Any) -> Response:
     if not user.email:
         raise ValidationError("Your account has no e-mail address: add one first.")
-    if wait := RateLimit.objects.hit((MAILS, f"{purpose.name}:{user.pk}")):
+    if wait := RateLimit.objects.hit((MAILS, _mailbox(purpose, user.email))):
         raise Throttled(wait, "So many mails were sent that one more will not help.")
     if not send(user):
         raise MailNotSent
     return _accepted(f"A mail is on its way to {user.email}.")
+
+
+def _mailbox(purpose: Purpose, email: str | None) -> str:
+    return f"{purpose.name}:{hash_token(str(email).lower())}"
 
 
 def _spent(purpose: Purpose, token: str) -> User:

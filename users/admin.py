@@ -60,6 +60,11 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
         return obj is None or not obj.is_superuser or obj == request.user or request.user.is_superuser
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if change and "email" in form.changed_data and "is_verified" not in form.changed_data:
+            obj.is_verified = False  # nobody has shown yet that the new address is theirs
+        super().save_model(request, obj, form, change)
+
     def protected(self, rows: list[User]) -> list[str]:
         return (
             [LAST_SUPERUSER_MESSAGE]

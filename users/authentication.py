@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, check_password
@@ -108,8 +109,9 @@ class BrowserSessionMiddleware(AuthenticationMiddleware):
     """`request.user` of a browser, by one query for session and user together."""
 
     def process_request(self, request: HttpRequest) -> None:
-        super().process_request(request)
+        # Not Django's own, which would believe the cookie of a session that has ended.
         request.user = SimpleLazyObject(lambda: _browser_user(request))  # type: ignore[assignment]
+        request.auser = sync_to_async(lambda: request.user)  # type: ignore[assignment]
 
 
 def _browser_user(request: HttpRequest) -> User | AnonymousUser:

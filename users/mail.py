@@ -31,38 +31,44 @@ def send_password_reset(user: User | None) -> None:
 
 
 def _send_password_reset(user: User | None) -> None:
-    if user is None:
-        return
     try:
-        _send_token(user, RESET_PASSWORD)
+        message = _message(user or User(pk=0, username="nobody"), *_token_mail(user or User(pk=0), RESET_PASSWORD))
+        if user is not None:
+            _sent(message, user)
     except Exception:  # here nobody else would hear of it
-        logger.exception("The mail to reset the password of user %s could not be made.", user.pk)
+        logger.exception("A mail to reset a password could not be made.")
 
 
 def send_deletion_reminder(user: User) -> bool:
-    return _send(user, "deletion_reminder")
+    return _sent(_message(user, "deletion_reminder", {}), user)
 
 
 def _send_token(user: User, purpose: Purpose, **context: Any) -> bool:
+    return _sent(_message(user, *_token_mail(user, purpose, **context)), user)
+
+
+def _token_mail(user: User, purpose: Purpose, **context: Any) -> tuple[str, dict[str, Any]]:
     hours = int(purpose.lifetime.total_seconds() // 3600)
     lifetime = f"{hours // 24} days" if hours > 24 else f"{hours} hour{'s' * (hours > 1)}"
-    template = purpose.name.replace("-", "_")
-    return _send(user, template, token=mail_token(purpose, user), lifetime=lifetime, page=purpose.name, **context)
+    context |= {"token": mail_token(purpose, user), "lifetime": lifetime, "page": purpose.name}
+    return purpose.name.replace("-", "_"), context
 
 
-def _send(user: User, template: str, **context: Any) -> bool:
-    """Mail `users/mail/<template>.txt`, whose first line is the subject, and `.html`.
-
-    False where the mail server is down: that costs the mail and nothing else, and it can be asked for again.
-    """
+def _message(user: User, template: str, context: dict[str, Any]) -> EmailMultiAlternatives:
+    """The mail `users/mail/<template>.txt`, whose first line is the subject, and `.html`."""
     context |= {"user": user, "app_name": settings.APP_NAME, "app_url": settings.APP_URL}
     subject, _, text = render_to_string(f"users/mail/{template}.txt", context).partition("\n")
     message = EmailMultiAlternatives(subject, text.lstrip(), to=[str(user.email)])
     message.attach_alternative(render_to_string(f"users/mail/{template}.html", context), "text/html")
+    return message
+
+
+def _sent(message: EmailMultiAlternatives, user: User) -> bool:
+    """False where the mail server is down: that costs the mail and nothing else, and it can be asked for again."""
     try:
         message.send()
-    except (OSError, SMTPException) as error:
+    except (OSError, SMTPException, ValueError) as error:  # ValueError: an address that no mail can go to
         # Without its text: a mail server may quote what it was sent.
-        logger.error("The mail %s could not be sent to user %s: %s.", template, user.pk, type(error).__name__)
+        logger.error("A mail could not be sent to user %s: %s.", user.pk, type(error).__name__)
         return False
     return True

@@ -80,9 +80,11 @@ class UserQuerySet(SoftDeletableQuerySet):
         if not values.keys() & {"is_active", "is_superuser", "password"}:
             return super().update(**values)
         with transaction.atomic():
-            if values.get("is_active") is False or values.get("is_superuser") is False:
+            # What is no plain truth value is an expression, such as bulk_update's.
+            deactivates = values.get("is_active", True) is not True
+            if deactivates or values.get("is_superuser", True) is not True:
                 self._keep_a_superuser()
-            if values.get("is_active") is False or "password" in values:
+            if deactivates or "password" in values:
                 # A login that runs meanwhile waits for these locks, and then sees what has become of its user.
                 len(self.select_for_update(no_key=True).order_by("pk").values_list("pk"))
                 Session.objects.filter(user__in=self.order_by().values("pk")).end()
@@ -123,11 +125,8 @@ class Claims:
     def _storable(name: str, value: Any) -> str | None:
         field: Any = User._meta.get_field(name)
         text = value.strip() if _is_text(value) else ""
-        # In ASCII, for which every database and every language has the same idea of upper and lower case.
-        if not text or (name == "email" and not text.isascii()):
-            return None
         try:
-            return field.clean(text, None)
+            return field.clean(text, None) or None
         except ValidationError:
             return None  # what we could not store we do without
 
@@ -211,12 +210,8 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 "verified to be yours. Please log in with your password."
             )
         if not user.is_verified:
-            # Whoever registered with this address has not shown that it is theirs; its owner now has. No way in that
-            # the stranger may have made must open the account any longer.
-            user.identities.all().delete()
             user.set_unusable_password()
-            user.is_verified = True
-            user.save()
+            user.take_over()
         return user
 
     def _create_known(self, provider: str, person: "Claims") -> "User":
@@ -280,7 +275,12 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         help_text="3–50 letters, digits or . _ + -; unique whatever the case.",
     )
     email = models.EmailField(
-        max_length=255, null=True, blank=True, help_text="E-mail address; unique whatever the case."
+        max_length=255,
+        null=True,
+        blank=True,
+        # Everything has the same idea of their upper and lower case, and one address one spelling.
+        validators=[RegexValidator(r"^[!#-~]+\Z", "Use ASCII letters, digits and signs without quotes only.")],
+        help_text="E-mail address; unique whatever the case.",
     )
     password = models.CharField(max_length=128)
     name = models.CharField(
@@ -316,7 +316,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     is_staff = models.BooleanField(default=False, help_text="Whether the person may use the admin site.")
     is_superuser = models.BooleanField(default=False, help_text="Whether every permission is granted.")
     oauth_provider = models.CharField(
-        max_length=50, null=True, blank=True, editable=False, help_text="Provider the account was created through."
+        max_length=50, null=True, blank=True, editable=False, help_text="Provider by which the person first signed in."
     )
 
     deletion_at = models.DateTimeField(
@@ -413,6 +413,16 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
                 present = audit.login_session()
                 (self.sessions.exclude(pk=present.pk) if present else self.sessions).end()
 
+    def take_over(self) -> None:
+        """Give an account to whoever has shown that its address is theirs.
+
+        The one who registered with the address had not: no way in that a stranger may have made opens it any longer,
+        and nothing that they set in motion goes on. The password is the caller's to change.
+        """
+        self.identities.all().delete()
+        self.is_verified = True
+        self.cancel_deletion()
+
     def schedule_deletion(self) -> datetime:
         """Have the account removed after the grace period; returns when."""
         self.deletion_at = timezone.now() + settings.ACCOUNT_DELETION_GRACE
@@ -450,17 +460,25 @@ class SessionQuerySet(QuerySet["Session"]):
     def visible_to(self, user: User) -> Self:
         return self.filter(user_id=user.pk)
 
+    def end_all_of(self, user: User) -> None:
+        with transaction.atomic():
+            # Who is signing in just now waits for this lock, and then finds the session ended that they came by.
+            len(User.objects.filter(pk=user.pk).select_for_update(no_key=True).values_list("pk"))
+            self.filter(user=user).end()
+
     def end(self) -> int:
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
-    def start(self, user: User, request: HttpRequest) -> "Session | None":
-        """Sign `user` in on this device.
+    def start(self, user: User, request: HttpRequest, *, by: "Session | None" = None) -> "Session | None":
+        """Sign `user` in on this device, by a session that they have or by what was just checked.
 
-        None where they were deactivated, or changed their password, since `user` was read.
+        None where they were deactivated, changed their password or ended that session, since `user` was read.
         """
         with transaction.atomic():
             unchanged = User.objects.active().filter(pk=user.pk, password=user.password)
             if not unchanged.select_for_update(no_key=True).values_list("pk").first():
+                return None
+            if by is not None and not self.alive().filter(pk=by.pk).exists():
                 return None
             return self.create(user=user, expires_at=_expiry(), **_device(request))
 
@@ -576,7 +594,8 @@ class RateLimitQuerySet(QuerySet["RateLimit"]):
         with transaction.atomic():
             expiry = now + max(limit.period for limit in limits.values())
             new: list[Any] = [RateLimit(key=key, expires_at=expiry) for key in sorted(limits)]
-            self.bulk_create(new, ignore_conflicts=True)
+            # An update where there is one: it locks the row, which nobody can then take away.
+            self.bulk_create(new, update_conflicts=True, update_fields=["expires_at"], unique_fields=["key"])
             rows: list[Any] = list(self.select_for_update().filter(key__in=limits).order_by("key"))
             wait = max(row.wait(limits[row.key]) for row in rows)
             if not wait:

@@ -2,9 +2,12 @@
 
 import logging
 import re
+import time
 from functools import cache
 from typing import Any
 
+import requests
+from authlib.integrations.base_client.errors import MismatchingStateError
 from authlib.integrations.django_client import OAuth, OAuthError
 from django.conf import settings
 from django.contrib.auth import login
@@ -42,7 +45,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 def _registry() -> OAuth:
     registry = OAuth()
     for name, provider in settings.OAUTH_PROVIDERS.items():
-        client = {"scope": "openid email profile", "code_challenge_method": "S256", "default_timeout": 10}
+        client = {"scope": "openid email profile", "code_challenge_method": "S256", "default_timeout": 5}
         registry.register(name, **provider, client_kwargs=client)
     return registry
 
@@ -54,8 +57,19 @@ def _client(name: str) -> Any:
     return client
 
 
+#: Providers that did not answer, and until when they are not asked again: each question costs a thread some seconds.
+_silent: dict[str, float] = {}
+SILENCE_SECONDS = 10
+
+
 def _load_metadata(client: Any) -> None:
-    metadata = client.load_server_metadata()
+    if time.monotonic() < _silent.get(client.name, 0):
+        raise ConnectionError("It did not answer just now.")
+    try:
+        metadata = client.load_server_metadata()
+    except (requests.ConnectionError, requests.Timeout):
+        _silent[client.name] = time.monotonic() + SILENCE_SECONDS
+        raise
     if missing := [name for name in ENDPOINTS if not isinstance(metadata.get(name), str)]:
         raise ValueError(f"The discovery document lacks {missing}.")
     offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
@@ -125,6 +139,9 @@ class OAuthCallbackView(ProviderView):
 
 def _claims(client: Any, request: HttpRequest) -> Claims:
     """What the provider says of the person, in an ID token that was signed by it, for us, and for this sign-in."""
+    state = request.GET.get("state", "")
+    if client.framework.get_state_data(request.session, state) is None:
+        raise MismatchingStateError  # before the provider is asked anything: anybody may come here
     _load_metadata(client)
     issuer = client.server_metadata["issuer"]
     checked = {"iss": {"essential": True, "value": issuer}, "aud": {"essential": True, "value": client.client_id}}

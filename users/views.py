@@ -113,5 +113,5 @@ class SessionViewSet(RecordViewSet):
     @extend_schema(responses={204: None}, operation_id="auth_sessions_end_all")
     def end_all(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Sign out on every device, this one included."""
-        Session.objects.alive().visible_to(self.request.user).end()
+        Session.objects.end_all_of(self.request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)

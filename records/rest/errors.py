@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -122,7 +123,7 @@ def _as_api_exception(exc: Exception) -> Exception:
         return PayloadTooLarge()
     if isinstance(exc, (SuspiciousOperation, UnreadablePostError)):
         return exceptions.ParseError("The request could not be read.")
-    if isinstance(exc, RedisError):
+    if isinstance(exc, (RedisError, sqlite3.Error)):  # Django wraps the errors of its own databases
         logger.error("Cache unavailable: %s", exc)
         return ServiceUnavailable("The cache cannot be reached at the moment. Please try again.")
     if isinstance(exc, Error):
@@ -179,16 +180,21 @@ def page(status: int, detail: str, *, title: str = "", headers: dict[str, str] |
     return HttpResponse(text, status=status, headers=headers)
 
 
-class ThrottledMiddleware:
-    """The admin's login form is no API view, and may be asked too often all the same."""
+class ProblemMiddleware:
+    """What goes wrong before and beside the API's views."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        charset = (request.content_params or {}).get("charset", "utf-8")
+        has_body = request.META.get("CONTENT_LENGTH") not in {None, "", "0"}
+        if has_body and charset.lower() not in {"utf-8", "utf8", "us-ascii", "ascii"}:
+            return answer(request, 415, "Text must be sent in UTF-8.")
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """The admin's login form is no API view, and may be asked too often all the same."""
         if not isinstance(exception, exceptions.Throttled):
             return None
         headers = {"Retry-After": str(getattr(exception, "wait", "")), "Cache-Control": "no-store"}

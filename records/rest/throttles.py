@@ -4,6 +4,7 @@ import math
 import sqlite3
 import threading
 import time
+from itertools import count
 from typing import Any
 
 from django.core.cache import caches
@@ -88,12 +89,24 @@ class SharedCounters(BaseCache):
 
     def _execute(self, statement: str, *values: Any) -> Any:
         if not hasattr(self._own, "connection"):
-            self._own.connection = sqlite3.connect(self._location, timeout=5, isolation_level=None)
-            self._own.connection.executescript(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS counters"
-                " (key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
-            )
+            self._own.connection = self._connect()
         return self._own.connection.execute(statement, values).fetchone()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._location, timeout=5, isolation_level=None)
+        for attempt in count():
+            try:
+                connection.executescript(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS counters"
+                    " (key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
+                )
+                break
+            except sqlite3.OperationalError:
+                # Of workers that start at once one makes the file, and SQLite lets nobody wait for that.
+                if attempt == 100:
+                    raise
+                time.sleep(0.02)
+        return connection
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> bool:
         now = time.time()

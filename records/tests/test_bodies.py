@@ -489,3 +489,25 @@ def test_body_in_chunks_over_the_limit_is_refused(owner):
 @pytest.mark.parametrize("path", [STOCKS, f"{STOCKS}/1", f"{STOCKS}/abc", f"{STOCKS}/reprice", USERS, f"{USERS}/me"])
 def test_options_describe_every_path(superuser, path):
     assert superuser.options(path).status_code == 200
+
+
+def ask_in(charset, body):
+    """What the server answers, asked with an address and a body in this charset."""
+    content_type = f"application/json; charset={charset}"
+    environ = RequestFactory().generic("POST", "/api/v1/auth/login", body).environ
+    environ |= {"CONTENT_TYPE": content_type, "QUERY_STRING": "format=json"}
+    said = {}
+    application(environ, lambda status, headers, *rest: said.update(dict(headers), status=int(status.split()[0])))
+    return said["status"], said["Content-Type"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("charset", ["base64", "rot13", "undefined", "utf-16", "nonsense"])
+def test_body_in_another_charset_is_refused(charset):
+    assert ask_in(charset, '{"username": "x"}') == (415, "application/problem+json")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("charset", ["base64", "rot13", "undefined", "utf-16", "nonsense"])
+def test_charset_of_no_body_says_nothing(charset):
+    assert ask_in(charset, "") == (400, "application/problem+json")

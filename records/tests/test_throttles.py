@@ -108,6 +108,21 @@ def test_nothing_that_is_counted_at_the_same_time_is_lost(shared):
     assert sorted(counts) == list(range(1, 201))
 
 
+def test_workers_that_start_at_once_share_one_file(tmp_path):
+    def start(_):
+        counters = SharedCounters(str(tmp_path / "counters.sqlite3"), {})
+        counters.add("a", 0, 60)
+        return counters.incr("a")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sorted(pool.map(start, range(32))) == list(range(1, 33))
+
+
+def test_counters_that_cannot_be_reached_are_said_so(anonymous, monkeypatch):
+    monkeypatch.setattr(throttles, "caches", {"throttles": SharedCounters("/nowhere/counters.sqlite3", {})})
+    assert anonymous.get("/api/v1/stocks").status_code == 503
+
+
 def test_counters_of_former_times_are_removed(shared, monkeypatch):
     for key in "abc":
         shared[0].add(key, 0, 60)

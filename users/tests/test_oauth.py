@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 from django.db import connection
 from joserfc import jws
 from joserfc.jwk import ECKey
@@ -113,6 +114,7 @@ def provider(settings):
         settings.OAUTH_PROVIDERS = {"example": known, "other": known}
         settings.APP_URL = APP_URL
         oauth._registry.cache_clear()
+        oauth._silent.clear()
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield server.provider
@@ -788,3 +790,24 @@ def test_discovery_url_that_others_could_answer_is_refused(url):
 )
 def test_discovery_url_that_only_the_provider_answers_will_do(url):
     assert check(**COMPLETE | {"OAUTH_MY_ID_DISCOVERY_URL": url}).stderr == ""
+
+
+def test_provider_that_does_not_answer_is_not_asked_again_at_once(provider, browser, monkeypatch):
+    asked = []
+
+    def refuse(self, *args, **kwargs):
+        asked.append(args)
+        raise requests.Timeout
+
+    monkeypatch.setattr(oauth, "_silent", {})
+    monkeypatch.setattr(requests.Session, "request", refuse)
+    assert [browser.get(f"{BASE}/example/login").status_code for _ in range(3)] == [502] * 3
+    assert len(asked) == 1
+
+
+def test_joined_account_is_not_removed_for_a_stranger_who_asked_for_it(sign_in, make_user):
+    user = make_user(email="ada@example.com")
+    user.schedule_deletion()
+    sign_in()
+    user.refresh_from_db()
+    assert (user.deletion_at, user.is_verified) == (None, True)

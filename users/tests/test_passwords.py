@@ -85,6 +85,28 @@ def test_password_of_8_to_128_characters_is_taken(ada, password):
     assert may_log_in(ada, password)
 
 
+def test_strangers_who_lock_the_account_do_not_keep_its_owner_from_changing_the_password(anonymous, ada):
+    for _ in range(11):
+        anonymous.post(f"{AUTH}/login", {"username": ada.username, "password": "wrong"})
+    assert change(Client(ada)).status_code == 204
+
+
+def test_change_does_not_undo_a_reset_that_runs_at_the_same_time(ada, monkeypatch):
+    client, check_password = Client(ada), User.check_password
+
+    def reset_meanwhile(self, password):
+        fits = check_password(self, password)
+        other = User.objects.get(pk=self.pk)
+        other.set_password("the-one-of-the-reset-7")
+        other.save()
+        return fits
+
+    monkeypatch.setattr(User, "check_password", reset_meanwhile)
+    assert change(client).status_code == 400
+    monkeypatch.undo()
+    assert may_log_in(ada, "the-one-of-the-reset-7")
+
+
 # Resetting
 
 
@@ -134,6 +156,33 @@ def test_nobody_is_flooded_with_mails(anonymous, ada, now):
     for _ in range(7):
         assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"}).status_code == 202
     assert len(outbox.outbox) == 5
+
+
+def test_nobody_gets_as_much_of_a_mail_as_somebody_but_the_sending(ada, now, monkeypatch):
+    rendered = []
+    render = mail.render_to_string
+    monkeypatch.setattr(mail, "render_to_string", lambda name, context: rendered.append(name) or render(name, context))
+    for user in (ada, None):
+        mail.send_password_reset(user)
+    assert rendered[:2] == rendered[2:]
+    assert len(rendered) == 4
+    assert len(outbox.outbox) == 1
+
+
+def test_reset_gives_an_account_to_the_owner_of_its_address(anonymous, make_user):
+    user = make_user(email="victim@example.com")
+    user.identities.create(provider="example", subject="stranger")
+    user.schedule_deletion()
+    assert reset(anonymous, mail_token(RESET_PASSWORD, user)).status_code == 204
+    user.refresh_from_db()
+    assert (user.is_verified, user.identities.count(), user.deletion_at) == (True, 0, None)
+
+
+def test_reset_of_a_verified_account_leaves_its_providers(anonymous, make_user):
+    user = make_user(is_verified=True)
+    user.identities.create(provider="example", subject="owner")
+    reset(anonymous, mail_token(RESET_PASSWORD, user))
+    assert user.identities.count() == 1
 
 
 def test_account_without_password_gets_one_by_reset(anonymous, make_user):
@@ -280,6 +329,22 @@ def test_mails_are_limited(ada, path):
     assert int(answers[-1]["Retry-After"]) > 0
     RateLimit.objects.all().delete()
     assert client.post(f"{AUTH}/{path}").status_code == 202
+
+
+def test_mails_to_one_address_are_limited_whoever_asks(anonymous):
+    said = []
+    for number in range(6):
+        person = {"username": f"person-{number}", "email": "victim@example.com", "password": PASSWORD}
+        said.append(anonymous.post(f"{AUTH}/register", person).json()["verification_mail"])
+        User.objects.filter(username=f"person-{number}").update(email=f"moved-{number}@example.com")
+    assert said == ["sent"] * 5 + ["failed"]
+    assert len(outbox.outbox) == 5
+
+
+@pytest.mark.parametrize("email", ["a@ⓔx.com", '"a"@example.com', "é@example.com", f"a@{'é' * 60}.com"])
+def test_address_of_which_there_are_several_spellings_is_refused(anonymous, db, email):
+    answer = anonymous.post(f"{AUTH}/register", {"username": "ada-l", "email": email, "password": PASSWORD})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["email"])
 
 
 # Every other path that sets one

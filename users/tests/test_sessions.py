@@ -116,7 +116,7 @@ def test_tokens_and_their_hashes_are_not_shown(owner):
         (1, "[2001:db8::9]:4711", "2001:db8::9"),
         (1, "2001:db8::9", "2001:db8::9"),
         (1, "::ffff:203.0.113.9", "203.0.113.9"),
-        (1, "not an address", None),
+        (1, "not an address", "192.0.2.1"),
         (1, "", "192.0.2.1"),
     ],
 )

@@ -263,3 +263,11 @@ def test_former_keys_are_a_list():
 @pytest.mark.parametrize("days", ["-1", "x", "1.5", "4000"])
 def test_bad_grace_is_refused(days):
     assert_refused(check(ACCOUNT_DELETION_GRACE_DAYS=days), "ACCOUNT_DELETION_GRACE_DAYS")
+
+
+def test_weak_password_of_the_administrator_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    done = run("manage.py", "serve", DATABASE_URL=url, SECRET_KEY=KEY, DJANGO_SUPERUSER_PASSWORD="admin", PORT="8199")
+    assert done.returncode != 0
+    assert "DJANGO_SUPERUSER_PASSWORD" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr

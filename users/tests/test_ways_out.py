@@ -1,6 +1,7 @@
 """After each way out, the very next request is refused: by access token, by refresh token, by browser session."""
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from conftest import PASSWORD, Client, mailed_token
 from users import mail
@@ -83,6 +84,11 @@ def deactivate_in_the_shell(device, user, superuser):
     User.objects.filter(pk=user.pk).update(is_active=False)
 
 
+def deactivate_in_bulk(device, user, superuser):
+    user.is_active = False
+    User.objects.bulk_update([user], ["is_active"])
+
+
 def delete(device, user, superuser):
     assert superuser.delete(f"/api/v1/users/{user.pk}").status_code == 204
 
@@ -93,7 +99,8 @@ def purge(device, user, superuser):
 
 WAYS = [
     log_out, end_each_session, end_all_sessions, change_password, reset_password, set_password_in_the_shell,
-    assign_a_hash_in_the_shell, deactivate, deactivate_in_the_shell, delete, purge,
+    assign_a_hash_in_the_shell, deactivate, deactivate_in_the_shell,
+    deactivate_in_bulk, delete, purge,
 ]  # fmt: skip
 
 
@@ -108,7 +115,7 @@ def test_next_request_is_refused(device, user, superuser, way_out, use):
 
 
 @pytest.mark.parametrize("use", [Device.access, Device.refresh, Device.browse])
-@pytest.mark.parametrize("way_out", [deactivate, deactivate_in_the_shell])
+@pytest.mark.parametrize("way_out", [deactivate, deactivate_in_the_shell, deactivate_in_bulk])
 def test_reactivation_revives_no_session(device, user, superuser, way_out, use):
     way_out(device, user, superuser)
     User.objects.filter(pk=user.pk).update(is_active=True)
@@ -200,6 +207,21 @@ def test_login_that_runs_while_the_person_is_deactivated_opens_no_session(user, 
     seen = User.objects.get(pk=user.pk)
     User.objects.filter(pk=user.pk).update(is_active=False)
     assert Session.objects.start(seen, rf.get("/")) is None
+
+
+def test_session_that_has_just_ended_gives_no_other_one(user, rf):
+    ended = Session.objects.start(user, rf.get("/"))
+    Session.objects.end_all_of(user)
+    assert Session.objects.start(user, rf.get("/"), by=ended) is None
+
+
+def test_django_itself_does_not_believe_the_cookie_of_an_ended_session(user):
+    browser = Client()
+    browser.force_login(user)
+    Session.objects.end_all_of(user)
+    request = browser.get("/api/login").wsgi_request
+    assert not request.user.is_authenticated
+    assert not async_to_sync(request.auser)().is_authenticated
 
 
 def test_better_hash_of_the_same_password_ends_no_session(device, user, settings):

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.finders import get_finders
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
@@ -92,7 +93,10 @@ class Command(BaseCommand):
             return
         password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or secrets.token_urlsafe(12)
         username = users.free_username("admin")
-        users.create_superuser(username, password=password)
+        try:
+            users.create_superuser(username, password=password)
+        except ValidationError as error:
+            raise CommandError(f"DJANGO_SUPERUSER_PASSWORD cannot be used. {' '.join(error.messages)}") from None
         if os.environ.get("DJANGO_SUPERUSER_PASSWORD"):
             self.stdout.write(f"Made the administrator '{username}' with the password of DJANGO_SUPERUSER_PASSWORD.")
         else:

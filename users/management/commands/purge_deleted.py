@@ -7,6 +7,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError
 from django.db.models import Model, Q
 from django.utils import timezone
 
@@ -58,10 +59,12 @@ class Command(BaseCommand):
         for user in due:
             try:
                 if not self.dry_run:
-                    # Asked again in the same statement: the person may have changed their mind just now.
-                    due.filter(pk=user.pk).purge()
+                    # Asked again under the row's lock: the person may be changing their mind just now.
+                    due.filter(pk=user.pk).purge_in_batches()
             except ValidationError as error:
                 failures.append(f"The account {user} stays: {error.messages[0]}")
+            except IntegrityError:
+                failures.append(f"The account {user} is in use just now; the next run tries again.")
         self._say(len(due) - len(failures), "account", "closed")
         return failures
 
