@@ -15,7 +15,8 @@ from zeal import zeal_context
 from zeal.patch import patch
 
 from stocks.models import Stock
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 from users.tokens import access_token
 
 PASSWORD = "correct-horse-7-battery"

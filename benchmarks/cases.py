@@ -24,7 +24,8 @@ from django.urls import get_resolver
 from rest_framework.test import APIClient
 
 from stocks.models import Stock
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 from users.tokens import access_token
 
 get_resolver().url_patterns  # noqa: B018 — loads every view, as a server does before its first request

@@ -8,7 +8,6 @@ from django.contrib.auth import authenticate, logout
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import transaction
-from django.views.generic import TemplateView
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled, ValidationError
@@ -23,7 +22,7 @@ from records.rest.serializers import StrictSerializer, rows
 from records.rest.views import StrictView
 from users import mail
 from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication, TooManyFailures
-from users.models import LAST_SUPERUSER_MESSAGE, Limit, RateLimit, Session, User, hash_token
+from users.models import LAST_SUPERUSER_MESSAGE, User
 from users.serializers import (
     DeletionSerializer,
     EmailSerializer,
@@ -38,6 +37,7 @@ from users.serializers import (
     TokensSerializer,
     UserSerializer,
 )
+from users.sessions import Limit, RateLimit, Session, hash_token
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, access_token, spend
 
 #: Of one kind to one address: nobody's mailbox is flooded through us.
@@ -343,55 +343,3 @@ def _spent(purpose: Purpose, token: str) -> User:
     if user is None:
         raise ValidationError({"token": [NOT_GOOD]})
     return user
-
-
-# Pages for those who come by a link
-
-
-class AccountPage(TemplateView):
-    """A form whose script sends it to the endpoint of the API that does it."""
-
-    template_name = "users/account.html"
-    http_method_names = ["get", "head", "options"]
-
-    title = text = button = done = endpoint = field = ""
-    needs_token = True
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        shown = ("title", "text", "button", "done", "endpoint", "field", "needs_token")
-        return {name: getattr(self, name) for name in shown} | {"app_name": settings.APP_NAME}
-
-
-account_pages = {
-    "verify-email": AccountPage.as_view(
-        title="Confirm your e-mail address",
-        text="Then we know that mail to you arrives.",
-        button="Confirm",
-        done="Your e-mail address is confirmed.",
-        endpoint="verify-email",
-    ),
-    "forgot-password": AccountPage.as_view(
-        title="Forgot your password?",
-        text="We send a link by which you can choose a new one.",
-        button="Send the link",
-        done="If there is an account with this address, a mail is on its way to it.",
-        endpoint="request-password-reset",
-        field="email",
-        needs_token=False,
-    ),
-    "reset-password": AccountPage.as_view(
-        title="Choose a new password",
-        text="At least 8 characters, and not a common one. You will be logged out everywhere.",
-        button="Set the password",
-        done="Your new password is set.",
-        endpoint="reset-password",
-        field="new_password",
-    ),
-    "delete-account": AccountPage.as_view(
-        title="Remove your account",
-        text="Your account and everything in it will be removed for good, after a few days to change your mind.",
-        button="Remove my account",
-        done="Your account will be removed. Log in and cancel that if you change your mind.",
-        endpoint="confirm-account-deletion",
-    ),
-}

@@ -6,7 +6,8 @@ from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.http import HttpRequest
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
-from users.models import LAST_SUPERUSER_MESSAGE, Identity, RateLimit, Session, SessionQuerySet, User
+from users.models import LAST_SUPERUSER_MESSAGE, User
+from users.sessions import Identity, RateLimit, Session, SessionQuerySet
 
 
 class NewUserForm(AdminUserCreationForm):

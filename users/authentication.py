@@ -23,7 +23,8 @@ from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
 from records import audit
-from users.models import Limit, RateLimit, Session, User, hash_token
+from users.models import User
+from users.sessions import Limit, RateLimit, Session, hash_token
 from users.tokens import session_id
 
 BAD_LOGINS_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))

@@ -1,12 +1,9 @@
-"""People: account, profile, the sessions they are signed in by."""
+"""People: account and profile."""
 
-import hashlib
-import math
 import secrets
-import uuid
 from contextlib import nullcontext
-from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Self, TypeGuard
+from datetime import datetime
+from typing import Any, ClassVar, Self, TypeGuard
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -22,11 +19,9 @@ from django.core.validators import (
     RegexValidator,
 )
 from django.db import IntegrityError, models, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Lower
-from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 from django.utils.text import slugify
 
 from records import audit
@@ -38,6 +33,7 @@ from records.models import (
     deleted_index,
     live_index,
 )
+from users.sessions import Identity, Session
 
 # Written out, because neither database tells capitals beyond ASCII in every locale.
 CAPITALS = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽȘȚΆΈ-ΊΌΎΏΑ-ΡΣ-ΫЀ-Я"
@@ -45,8 +41,6 @@ NAME_MESSAGE = "Name must start with a capital letter"
 # How often a derived username may be lost to a request that runs at the same time.
 NAMESAKES_AT_ONCE = 20
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
-# How long a used refresh token may come again as the other half of a race, before it counts as stolen.
-REUSE_GRACE = timedelta(seconds=5)
 
 
 class UserQuerySet(SoftDeletableQuerySet):
@@ -450,232 +444,3 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def _gives_up_superuser(self) -> bool:
         changed = self._changed_names()
         return ("is_superuser" in changed and not self.is_superuser) or ("is_active" in changed and not self.is_active)
-
-
-class SessionQuerySet(QuerySet["Session"]):
-    def alive(self) -> Self:
-        """Not ended, not expired, of a user who may use the service."""
-        return self.filter(revoked_at=None, expires_at__gt=timezone.now(), user__is_active=True, user__deleted_at=None)
-
-    def visible_to(self, user: User) -> Self:
-        return self.filter(user_id=user.pk)
-
-    def end_all_of(self, user: User) -> None:
-        with transaction.atomic():
-            # Who is signing in just now waits for this lock, and then finds the session ended that they came by.
-            len(User.objects.filter(pk=user.pk).select_for_update(no_key=True).values_list("pk"))
-            self.filter(user=user).end()
-
-    def end(self) -> int:
-        return self.filter(revoked_at=None).update(revoked_at=timezone.now())
-
-    def start(self, user: User, request: HttpRequest, *, by: "Session | None" = None) -> "Session | None":
-        """Sign `user` in on this device, by a session that they have or by what was just checked.
-
-        None where they were deactivated, changed their password or ended that session, since `user` was read.
-        """
-        with transaction.atomic():
-            unchanged = User.objects.active().filter(pk=user.pk, password=user.password)
-            if not unchanged.select_for_update(no_key=True).values_list("pk").first():
-                return None
-            if by is not None and not self.alive().filter(pk=by.pk).exists():
-                return None
-            return self.create(user=user, expires_at=_expiry(), **_device(request))
-
-    def refresh(self, token: str, request: HttpRequest) -> "tuple[Session, str] | None":
-        """The session of this refresh token, with its next one; each token works once.
-
-        None for all others. One that was used before ends its session, unless it comes within REUSE_GRACE of the
-        last refresh: then two tabs raced, or an answer was lost, and the loser alone is turned away.
-        """
-        family, _, _ = token.partition(".")
-        with transaction.atomic():
-            locked = self.alive().select_for_update(of=("self",), no_key=True)
-            session = locked.filter(family_hash=hash_token(family)).first()
-            if session is None:
-                return None
-            if constant_time_compare(session.refresh_hash, hash_token(token)):
-                return session, session.next_refresh_token(family, **_device(request))
-            if timezone.now() - session.refreshed_at > REUSE_GRACE:
-                session.end()
-            return None
-
-
-class Session(models.Model):
-    """A device somebody is signed in on, by tokens or by a browser's cookie. Both name it and are worth nothing
-    without it.
-
-    All refresh tokens of a session begin with the same secret, so that a used one is known again without keeping
-    it: `family.secret`, of which the hash of the first half and of the whole present token are stored.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False, help_text="Id of the session.")
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
-    family_hash = models.CharField(
-        max_length=64, null=True, help_text="SHA-256, hexadecimal, of what all its refresh tokens begin with."
-    )
-    refresh_hash = models.CharField(
-        max_length=64, blank=True, help_text="SHA-256 of the present refresh token, hexadecimal."
-    )
-    created_at = models.DateTimeField(auto_now_add=True, help_text="When the person signed in.")
-    refreshed_at = models.DateTimeField(auto_now_add=True, help_text="When a refresh token was last exchanged.")
-    expires_at = models.DateTimeField(help_text="When the session ends if it is not refreshed.")
-    revoked_at = models.DateTimeField(null=True)
-    ip = models.GenericIPAddressField(null=True, help_text="Address it was last refreshed from.")
-    user_agent = models.CharField(
-        max_length=300, blank=True, help_text="What the program it was last refreshed by calls itself."
-    )
-
-    owned_by = "user_id"
-    objects = SessionQuerySet.as_manager()
-
-    class Meta:
-        db_table = "sessions"
-        constraints = [models.UniqueConstraint(fields=["family_hash"], name="sessions_family_hash_unique")]
-        indexes = [models.Index(fields=["expires_at"], name="sessions_expires_at")]
-
-    def __str__(self) -> str:
-        return f"{self.user_id} from {self.created_at:%Y-%m-%d %H:%M}"
-
-    def end(self) -> None:
-        Session.objects.filter(pk=self.pk).end()
-
-    def next_refresh_token(self, family: str = "", **device: Any) -> str:
-        """The refresh token that replaces the one before; it is in no other place than the answer."""
-        family = family or secrets.token_urlsafe(32)
-        token = f"{family}.{secrets.token_urlsafe(32)}"
-        changes = {
-            "family_hash": hash_token(family),
-            "refresh_hash": hash_token(token),
-            "refreshed_at": timezone.now(),
-            "expires_at": _expiry(),
-            **device,
-        }
-        Session.objects.filter(pk=self.pk).update(**changes)
-        return token
-
-
-def hash_token(token: str) -> str:
-    """Tokens are long and random: a plain hash keeps them, where passwords need a slow one."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _expiry() -> datetime:
-    return timezone.now() + settings.REFRESH_TOKEN_LIFETIME
-
-
-def _device(request: HttpRequest) -> dict[str, Any]:
-    return {"ip": audit.client_ip(request), "user_agent": request.headers.get("User-Agent", "")[:300]}
-
-
-class Limit(NamedTuple):
-    """At most so many in any such period."""
-
-    name: str
-    most: int
-    period: timedelta
-
-
-class RateLimitQuerySet(QuerySet["RateLimit"]):
-    def wait(self, *counted: tuple[Limit, str]) -> int:
-        """Seconds until all of these may happen again; 0 where they may now. One query."""
-        rows = self.in_bulk([_key(limit, subject) for limit, subject in counted])
-        return max(
-            (rows[key].wait(limit) for limit, subject in counted if (key := _key(limit, subject)) in rows), default=0
-        )
-
-    def hit(self, *counted: tuple[Limit, str]) -> int:
-        """Count one of each; the seconds to wait, and nothing counted, where one of them is used up.
-
-        The rows are locked meanwhile: whatever runs at the same time, no more than the limit are let through.
-        """
-        limits = {_key(limit, subject): limit for limit, subject in counted}
-        now = timezone.now()
-        with transaction.atomic():
-            expiry = now + max(limit.period for limit in limits.values())
-            new: list[Any] = [RateLimit(key=key, expires_at=expiry) for key in sorted(limits)]
-            # An update where there is one: it locks the row, which nobody can then take away.
-            self.bulk_create(new, update_conflicts=True, update_fields=["expires_at"], unique_fields=["key"])
-            rows: list[Any] = list(self.select_for_update().filter(key__in=limits).order_by("key"))
-            wait = max(row.wait(limits[row.key]) for row in rows)
-            if not wait:
-                for row in rows:
-                    limit = limits[row.key]
-                    row.hits = [*row.hits, now.timestamp()][-limit.most :]
-                    row.expires_at = now + limit.period
-                self.bulk_update(rows, ["hits", "expires_at"])
-        return wait
-
-    def forget(self, limit: Limit, subject: str) -> None:
-        self.filter(key=_key(limit, subject)).delete()
-
-
-class RateLimit(models.Model):
-    """When something last happened that may happen so often only; kept in the database, all workers share it."""
-
-    key = models.CharField(max_length=120, primary_key=True)
-    hits = models.JSONField(default=list, help_text="Times, in seconds since 1970, oldest first.")
-    expires_at = models.DateTimeField()
-
-    objects = RateLimitQuerySet.as_manager()
-
-    class Meta:
-        db_table = "rate_limits"
-        indexes = [models.Index(fields=["expires_at"], name="rate_limits_expires_at")]
-
-    def __str__(self) -> str:
-        return self.key
-
-    def wait(self, limit: Limit) -> int:
-        """Seconds until it may happen again."""
-        if len(self.hits) < limit.most:
-            return 0
-        return max(0, math.ceil(self.hits[-limit.most] + limit.period.total_seconds() - timezone.now().timestamp()))
-
-
-def _key(limit: Limit, subject: str) -> str:
-    return f"{limit.name}:{subject}"
-
-
-class SpentTokenQuerySet(QuerySet["SpentToken"]):
-    def spend(self, token: str, expires_at: datetime) -> bool:
-        """Whether the token was not used before; of many that try at once one succeeds."""
-        try:
-            with transaction.atomic():
-                self.create(token_hash=hash_token(token), expires_at=expires_at)
-        except IntegrityError:
-            return False
-        return True
-
-
-class SpentToken(models.Model):
-    """A token from a mail that was used: it works once."""
-
-    token_hash = models.CharField(max_length=64, primary_key=True)
-    expires_at = models.DateTimeField()
-
-    objects = SpentTokenQuerySet.as_manager()
-
-    class Meta:
-        db_table = "spent_tokens"
-        indexes = [models.Index(fields=["expires_at"], name="spent_tokens_expires_at")]
-
-    def __str__(self) -> str:
-        return self.token_hash[:8]
-
-
-class Identity(models.Model):
-    """Who somebody is to an OpenID Connect provider: `subject` never changes there, an e-mail address may."""
-
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities")
-    provider = models.CharField(max_length=50)
-    subject = models.CharField(max_length=255)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        db_table = "identities"
-        verbose_name_plural = "identities"
-        constraints = [models.UniqueConstraint(fields=["provider", "subject"], name="identities_unique")]
-
-    def __str__(self) -> str:
-        return f"{self.subject} at {self.provider}"

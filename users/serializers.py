@@ -6,7 +6,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 
 
 class PasswordField(serializers.CharField):

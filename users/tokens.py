@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from records.models import BIGINT_MAX
-from users.models import Session, SpentToken, User
+from users.models import User
+from users.sessions import Session, SpentToken
 
 ALGORITHM = "HS256"
 ISSUER = "stocks"

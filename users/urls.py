@@ -1,12 +1,12 @@
 from django.urls import path
 
 from records.rest.routers import RecordRouter
-from users import accounts, oauth, views
+from users import accounts, oauth, pages, views
 
 router = RecordRouter()
 router.register("users", views.UserViewSet)
 
-page_patterns = [path(name, view, name=name) for name, view in accounts.account_pages.items()]
+page_patterns = [path(name, view, name=name) for name, view in pages.account_pages.items()]
 
 urlpatterns = [
     path("auth/register", accounts.RegisterView.as_view(), name="register"),

@@ -13,8 +13,9 @@ from records.rest.pagination import RowCount, chosen_fields
 from records.rest.serializers import columns, rows, serializer_for
 from records.rest.views import RecordViewSet, SoftDeletableViewSet
 from users.filters import UserFilterSet
-from users.models import Session, User
+from users.models import User
 from users.serializers import MeSerializer, NewUserSerializer, SessionSerializer, UserSerializer
+from users.sessions import Session
 
 STOCKS_SHOWN = 100
 

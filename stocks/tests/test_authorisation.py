@@ -11,7 +11,7 @@ from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
-from users.models import Identity, RateLimit
+from users.sessions import Identity, RateLimit
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client
 from users import tokens
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 
 ME = "/api/v1/users/me"
 FOREIGN_KEY = "somebody else's key, and long enough for every algorithm that there is, HS512 too"

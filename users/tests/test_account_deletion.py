@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
 from stocks.models import Stock
-from users.models import Session, SpentToken, User
+from users.models import User
+from users.sessions import Session, SpentToken
 from users.tokens import DELETE_ACCOUNT, mail_token
 
 AUTH = "/api/v1/auth"

@@ -6,7 +6,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD, Client
-from users.models import RateLimit, Session, User
+from users.models import User
+from users.sessions import RateLimit, Session
 
 URL = "/api/v1/auth/login"
 

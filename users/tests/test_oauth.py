@@ -19,7 +19,8 @@ from joserfc.jwk import ECKey
 
 from conftest import PASSWORD, Client
 from users import oauth
-from users.models import Identity, Session, User
+from users.models import User
+from users.sessions import Identity, Session
 from users.tests.test_settings import assert_refused as assert_start_refused
 from users.tests.test_settings import check, setting
 

@@ -13,7 +13,8 @@ import pytest
 
 from conftest import PASSWORD, Client, missing
 from users import oauth
-from users.models import Identity, Session, User
+from users.models import User
+from users.sessions import Identity, Session
 
 pytestmark = [
     pytest.mark.browser,

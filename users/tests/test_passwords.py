@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
 from users import mail
-from users.models import RateLimit, User
+from users.models import User
+from users.sessions import RateLimit
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
 NEW = "a-quite-different-one-8"

@@ -21,7 +21,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from conftest import Client, mailed_token
 from records.audit import JSONFormatter, RequestContextFilter
 from users import oauth
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 from users.tests.test_settings import run
 
 FORMATTERS = logging.Formatter(django_settings.LOGGING["formatters"]["text"]["format"], style="{"), JSONFormatter()

@@ -7,7 +7,8 @@ from rest_framework.validators import UniqueValidator
 from conftest import PASSWORD, Client
 from records.models import Unique
 from stocks.models import Stock
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 
 URL = "/api/v1/users"
 FIELDS = [

@@ -5,7 +5,8 @@ from asgiref.sync import async_to_sync
 
 from conftest import PASSWORD, Client, mailed_token
 from users import mail
-from users.models import Session, User
+from users.models import User
+from users.sessions import Session
 from users.tokens import RESET_PASSWORD, mail_token
 
 NEW = "a-quite-different-one-8"

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from records.models import SoftDeletable
 from users.mail import send_deletion_reminder
-from users.models import RateLimit, Session, SpentToken, User
+from users.models import User
+from users.sessions import RateLimit, Session, SpentToken
 
 REMINDED_BEFORE = timedelta(days=1)
 
