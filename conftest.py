@@ -40,6 +40,13 @@ def _fresh_cache():
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def _mails_at_once(monkeypatch):
+    """A mail that is sent behind its test would arrive in another one."""
+    at_once = type("AtOnce", (), {"submit": staticmethod(lambda call, *arguments: call(*arguments))})
+    monkeypatch.setattr("users.mail._background", at_once)
+
+
 def mailed_token() -> str:
     """The token in the last mail."""
     return re.search(r"^[\w-]+:[\w-]+:[\w-]+$", mail.outbox[-1].body, re.MULTILINE)[0]

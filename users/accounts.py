@@ -229,6 +229,7 @@ class ChangePasswordView(AccountView):
                 raise ValidationError({"current_password": [NOT_CURRENT]})
             _set_password(user, body["new_password"])
             RateLimit.objects.forget(*guesses)
+        mail.send_notice(user, "Your password was changed.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -262,6 +263,7 @@ class ResetPasswordView(PublicView):
                 user.take_over()
             _set_password(user, body["new_password"])
             RateLimit.objects.forget(BAD_LOGINS_OF_ACCOUNT, str(user.pk))
+        mail.send_notice(user, "Your password was set anew.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -328,7 +330,7 @@ def _mailed(user: User, purpose: Purpose, send: Any) -> Response:
     if not user.email:
         raise ValidationError("Your account has no e-mail address: add one first.")
     if wait := RateLimit.objects.hit((MAILS, _mailbox(purpose, user.email))):
-        raise Throttled(wait, "So many mails were sent that one more will not help.")
+        raise Throttled(wait, "Several of these mails were sent already: please look for the last one.")
     if not send(user):
         raise MailNotSent
     return _accepted(f"A mail is on its way to {user.email}.")

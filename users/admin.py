@@ -4,6 +4,8 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
 from users.models import LAST_SUPERUSER_MESSAGE, User
@@ -78,13 +80,21 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
 class SessionAdmin(ReadOnlyAdmin):
     """The devices people are signed in on; deleting a row signs that device out."""
 
-    list_display = ("user", "created_at", "refreshed_at", "expires_at", "revoked_at", "ip", "user_agent")
+    list_display = ("user", "refreshed_at", "ip", "device", "is_alive")
     list_select_related = ("user",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("user__username", "user__email", "ip")
     ordering = ("-created_at",)
     exclude = ("family_hash", "refresh_hash")
     actions = ("end",)
+
+    @admin.display(description="device")
+    def device(self, session: Session) -> str:
+        return Truncator(session.user_agent).chars(40)
+
+    @admin.display(description="signed in", boolean=True)
+    def is_alive(self, session: Session) -> bool:
+        return session.revoked_at is None and session.expires_at > timezone.now()
 
     @admin.action(description="Sign out the selected devices", permissions=["delete"])
     def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:

@@ -50,7 +50,7 @@ class MaximumLengthValidator:
 class TooManyFailures(Throttled):
     def __init__(self, wait: int) -> None:
         super().__init__(wait)
-        self.detail = f"Too many failed logins. Please try again in {math.ceil(wait / 60)} min."  # type: ignore[assignment]
+        self.detail = f"Too many failed attempts. Please try again in {math.ceil(wait / 60)} min."  # type: ignore[assignment]
 
 
 class AccountBackend(ModelBackend):

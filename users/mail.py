@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from users.models import User
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, mail_token
@@ -41,6 +42,24 @@ def _send_password_reset(user: User | None) -> None:
 
 def send_deletion_reminder(user: User) -> bool:
     return _sent(_message(user, "deletion_reminder", {}), user)
+
+
+def send_notice(user: User, event: str, *, to: str | None = None) -> None:
+    """Tell somebody what was done to their account, in the background: should it not have been them, they learn of it.
+
+    `to` is their address of before, where it is the address that was changed.
+    """
+    if to or user.email:
+        _background.submit(_send_notice, user, event, to)
+
+
+def _send_notice(user: User, event: str, to: str | None) -> None:
+    try:
+        message = _message(user, "notice", {"event": event, "moment": timezone.now()})
+        message.to = [to or str(user.email)]
+        _sent(message, user)
+    except Exception:  # here nobody else would hear of it
+        logger.exception("A notice could not be made.")
 
 
 def _send_token(user: User, purpose: Purpose, **context: Any) -> bool:

@@ -317,6 +317,8 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         null=True, editable=False, help_text="When the account will be removed, as its owner asked; null if never."
     )
     deletion_reminded_at = models.DateTimeField(null=True, editable=False)
+    # When they last confirmed or cancelled it: tokens that were mailed before are no longer what they want.
+    deletion_decided_at = models.DateTimeField(null=True, editable=False)
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
@@ -419,12 +421,15 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
     def schedule_deletion(self) -> datetime:
         """Have the account removed after the grace period; returns when."""
-        self.deletion_at = timezone.now() + settings.ACCOUNT_DELETION_GRACE
+        self.deletion_decided_at = timezone.now()
+        self.deletion_at = self.deletion_decided_at + settings.ACCOUNT_DELETION_GRACE
         self.deletion_reminded_at = None
         self.save()
         return self.deletion_at
 
     def cancel_deletion(self) -> None:
+        if self.deletion_at is not None:
+            self.deletion_decided_at = timezone.now()
         self.deletion_at = self.deletion_reminded_at = None
         self.save()
 

@@ -83,7 +83,8 @@ class ProviderView(PublicView):
 
     def failed(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:
         # Its kind alone: what a provider says may quote secrets of the sign-in.
-        logger.warning("Sign-in through %s failed: %s %s", provider, type(error).__name__, _code(error))
+        address = settings.OAUTH_PROVIDERS[provider]["server_metadata_url"]
+        logger.warning("Sign-in through %s (%s) failed: %s %s", provider, address, type(error).__name__, _code(error))
         if not isinstance(error, (OAuthError, ValidationError)):  # which is the browser's fault, or the person's
             _registry.cache_clear()  # whatever it told us before is asked for again: it may have been mended since
         return page(status, detail, title=FAILED)

@@ -47,9 +47,9 @@ account_pages = {
     ),
     "delete-account": AccountPage.as_view(
         title="Remove your account",
-        text="Your account and everything in it will be removed for good, after a few days to change your mind.",
+        text="Your account and everything in it will be removed for good. Until then it works, and you can keep it.",
         button="Remove my account",
-        done="Your account will be removed. Log in and cancel that if you change your mind.",
+        done="Your account will be removed. To keep it, log in and POST to /api/v1/auth/cancel-account-deletion.",
         endpoint="confirm-account-deletion",
     ),
 }

@@ -2,10 +2,12 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import transaction
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
+from users.mail import send_notice
 from users.models import User
 from users.sessions import Session
 
@@ -41,9 +43,12 @@ class UserSerializer(RecordSerializer):
         return User.objects.normalize_email(email)
 
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
-        if validated_data.get("email", instance.email) != instance.email:
+        before = instance.email
+        if validated_data.get("email", before) != before:
             # Nobody has shown yet that the new address is theirs.
             validated_data.setdefault("is_verified", False)
+            event = f"Its e-mail address was changed to {validated_data['email']}."
+            transaction.on_commit(lambda: send_notice(instance, event, to=before) if before else None)
         return super().update(instance, validated_data)
 
 

@@ -92,7 +92,7 @@ def mail_token(purpose: Purpose, user: User) -> str:
 
     Nothing is stored until it is used, so that asking for one takes the same time whether or not the user exists.
     """
-    return signing.dumps([user.pk, _state(user)], salt=f"mail:{purpose.name}")
+    return signing.dumps([user.pk, _state(purpose, user)], salt=f"mail:{purpose.name}")
 
 
 def spend(purpose: Purpose, token: str) -> User | None:
@@ -105,10 +105,12 @@ def spend(purpose: Purpose, token: str) -> User | None:
     except (signing.BadSignature, UnicodeError, ValueError):
         return None
     user = User.objects.active().select_for_update(no_key=True).filter(pk=pk).first()
-    if user is None or not constant_time_compare(state, _state(user)):
+    if user is None or not constant_time_compare(state, _state(purpose, user)):
         return None
     return user if SpentToken.objects.spend(token, timezone.now() + purpose.lifetime) else None
 
 
-def _state(user: User) -> str:
-    return hashlib.sha256(f"{user.email}\n{user.password}".encode()).hexdigest()[:32]
+def _state(purpose: Purpose, user: User) -> str:
+    """What must be as it was when the token was made."""
+    parts = [user.email, user.password, *([user.deletion_decided_at] if purpose == DELETE_ACCOUNT else [])]
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]

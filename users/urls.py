@@ -18,7 +18,7 @@ urlpatterns = [
     path("auth/token", accounts.BrowserTokenView.as_view()),
     path("auth/refresh", accounts.RefreshView.as_view()),
     path("auth/logout", accounts.LogoutView.as_view()),
-    path("auth/sessions", views.SessionViewSet.as_view({"get": "list", "delete": "end_all"}), name="session-list"),
+    path("auth/sessions", views.SessionViewSet.as_view({"get": "list", "delete": "end_all"}, name="Sessions")),
     path("auth/sessions/<str:id>", views.SessionViewSet.as_view({"delete": "destroy"}, detail=True)),
     path("auth/change-password", accounts.ChangePasswordView.as_view()),
     path("auth/request-password-reset", accounts.RequestPasswordResetView.as_view()),

@@ -1,4 +1,5 @@
 import smtplib
+import time
 from datetime import datetime, timedelta
 from io import StringIO
 
@@ -52,6 +53,20 @@ def test_deletion_is_asked_for_confirmed_by_mail_and_cancelled(owner, anonymous)
     assert owner.get(ME).json()["deletion_at"] == answer.json()["deletion_at"]
     assert owner.post(f"{AUTH}/cancel-account-deletion").status_code == 204
     assert owner.get(ME).json()["deletion_at"] is None
+
+
+def test_tokens_from_before_a_decision_decide_nothing(owner, anonymous):
+    def confirm(token):
+        return anonymous.post(f"{AUTH}/confirm-account-deletion", {"token": token}).status_code
+
+    first = mail_token(DELETE_ACCOUNT, owner.user)
+    time.sleep(1.1)  # tokens of one second are the same token
+    second = mail_token(DELETE_ACCOUNT, owner.user)
+    assert [confirm(first), confirm(second)] == [200, 400]
+    owner.post(f"{AUTH}/cancel-account-deletion")
+    assert confirm(second) == 400
+    owner.user.refresh_from_db()
+    assert confirm(mail_token(DELETE_ACCOUNT, owner.user)) == 200
 
 
 @pytest.mark.parametrize("days", [0, 7, 30])

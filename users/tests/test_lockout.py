@@ -143,7 +143,7 @@ def test_browser_login_counts_and_is_locked_alike(ada, page):
     answer = submit(PASSWORD)
     assert (answer.status_code, answer["Content-Type"]) == (429, "text/html; charset=utf-8")
     assert int(answer["Retry-After"]) > 0
-    assert "Too many failed logins" in answer.content.decode()
+    assert "Too many failed attempts" in answer.content.decode()
     assert log_in(browser).status_code == 429
 
 

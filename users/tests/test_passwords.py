@@ -32,12 +32,6 @@ def ada(make_user):
     return make_user(username="ada-lovelace", email="ada@example.com", password=PASSWORD)
 
 
-@pytest.fixture
-def now(monkeypatch):
-    """Sends mails before the answer instead of behind it."""
-    monkeypatch.setattr(mail, "_background", type("Now", (), {"submit": staticmethod(lambda call, *args: call(*args))}))
-
-
 def change(client, current=PASSWORD, new=NEW):
     return client.post(f"{AUTH}/change-password", {"current_password": current, "new_password": new})
 
@@ -111,7 +105,7 @@ def test_change_does_not_undo_a_reset_that_runs_at_the_same_time(ada, monkeypatc
 # Resetting
 
 
-def test_reset_is_mailed_and_sets_the_password_once(anonymous, ada, now, settings):
+def test_reset_is_mailed_and_sets_the_password_once(anonymous, ada, settings):
     assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ADA@example.com"}).status_code == 202
     [message] = outbox.outbox
     assert message.to == ["ada@example.com"]
@@ -122,7 +116,7 @@ def test_reset_is_mailed_and_sets_the_password_once(anonymous, ada, now, setting
     assert reset(anonymous, token, new="one-more-battery-7").status_code == 400
 
 
-def test_request_is_answered_alike_for_everybody(anonymous, ada, make_user, now):
+def test_request_is_answered_alike_for_everybody(anonymous, ada, make_user):
     make_user(email="inactive@example.com", is_active=False)
     make_user(email="deleted@example.com").delete()
     answers, statements = [], []
@@ -153,13 +147,13 @@ def test_longest_address_is_answered_too(anonymous, db):
     assert anonymous.post(f"{AUTH}/request-password-reset", {"email": email}).status_code == 202
 
 
-def test_nobody_is_flooded_with_mails(anonymous, ada, now):
+def test_nobody_is_flooded_with_mails(anonymous, ada):
     for _ in range(7):
         assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"}).status_code == 202
     assert len(outbox.outbox) == 5
 
 
-def test_nobody_gets_as_much_of_a_mail_as_somebody_but_the_sending(ada, now, monkeypatch):
+def test_nobody_gets_as_much_of_a_mail_as_somebody_but_the_sending(ada, monkeypatch):
     rendered = []
     render = mail.render_to_string
     monkeypatch.setattr(mail, "render_to_string", lambda name, context: rendered.append(name) or render(name, context))
@@ -168,6 +162,33 @@ def test_nobody_gets_as_much_of_a_mail_as_somebody_but_the_sending(ada, now, mon
     assert rendered[:2] == rendered[2:]
     assert len(rendered) == 4
     assert len(outbox.outbox) == 1
+
+
+def test_owner_is_told_of_a_new_password(anonymous, ada):
+    change(Client(ada))
+    reset(anonymous, mail_token(RESET_PASSWORD, User.objects.get(pk=ada.pk)), new="one-more-battery-7")
+    assert [message.to for message in outbox.outbox] == [["ada@example.com"]] * 2
+    for message in outbox.outbox:
+        assert "Your password was" in message.body
+        assert "/account/forgot-password" in message.alternatives[0].content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_old_address_is_told_of_a_new_one(ada):
+    client = Client(ada)
+    client.patch("/api/v1/users/me", {"bio": "x", "email": "ADA@example.com"})
+    outbox.outbox.clear()
+    assert client.patch("/api/v1/users/me", {"email": "new@example.com"}).status_code == 200
+    [message] = outbox.outbox
+    assert message.to == ["ADA@example.com"]
+    assert "new@example.com" in message.body
+
+
+@pytest.mark.django_db(transaction=True)
+def test_change_that_fails_is_told_to_nobody(ada, make_user):
+    make_user(email="taken@example.com")
+    assert Client(ada).patch("/api/v1/users/me", {"email": "taken@example.com"}).status_code == 400
+    assert outbox.outbox == []
 
 
 def test_reset_gives_an_account_to_the_owner_of_its_address(anonymous, make_user):

@@ -314,7 +314,6 @@ def test_cookie_of_a_browser_is_in_the_answer_alone_that_sets_it(heard, browser,
     ],
 )
 def test_token_of_a_mail_is_in_that_mail_alone(heard, ada, superuser, monkeypatch, ask, use, fields):
-    monkeypatch.setattr("users.mail._background", SimpleNamespace(submit=lambda send, user: send(user)))
     Client(ada).post(f"{AUTH}/{ask}", {"email": ada.email} if fields else {})
     body = {"token": (token := mailed_token()), **fields}
     assert [Client().post(f"{AUTH}/{use}", body).status_code // 100 for _ in range(2)] == [2, 4]

@@ -32,6 +32,8 @@ class Command(BaseCommand):
         if not settings.DEBUG:
             self.collect_static()
         connection.close()
+        if settings.HTTPS and settings.APP_URL.startswith("http://"):
+            self.stderr.write("Warning: HTTPS=true, and APP_URL begins with http://: links in mails will not work.")
         self.stdout.write(
             f"{settings.APP_NAME} is at http://{host}:{settings.PORT}  (API /api/v1, docs /docs, admin /admin/). "
             "Ctrl-C ends it.",

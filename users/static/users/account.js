@@ -19,7 +19,11 @@ async function send() {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
-  if (answer.ok) return say(form.dataset.done, "good"), form.remove();
+  if (answer.ok) {
+    document.getElementById("text").remove();
+    form.remove();
+    return say(form.dataset.done, "good");
+  }
   const problem = await answer.json();
   say(Object.values(problem.errors || {}).flat().join(" ") || problem.detail, "bad");
 }
