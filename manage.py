@@ -5,6 +5,8 @@ import sys
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
+from records.audit import begin_command
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -13,6 +15,7 @@ def main() -> None:
         import config.settings  # noqa: F401
     except ImproperlyConfigured as error:
         sys.exit(f"Error: {error}")
+    begin_command(sys.argv[1] if len(sys.argv) > 1 else "help")
     execute_from_command_line(sys.argv)
 
 

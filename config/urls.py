@@ -6,6 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
+import records.urls
 import stocks.urls
 import users.urls
 from config import service
@@ -15,6 +16,7 @@ from records.rest.views import UnknownPathView
 router = RecordRouter()
 router.registry += users.urls.router.registry
 router.registry += stocks.urls.router.registry
+router.registry += records.urls.router.registry
 
 # The browsable API's own, at paths without a trailing slash.
 browser_login = [

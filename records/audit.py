@@ -1,4 +1,4 @@
-"""Who acts in this request, under which id."""
+"""Who acts in this request, under which id, and what they are about."""
 
 import ipaddress
 import json
@@ -6,11 +6,11 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -23,8 +23,37 @@ _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+class Act(NamedTuple):
+    """What is being done, where that is more than to create, update or delete a row."""
+
+    action: str
+    by_owner: bool  # nobody is signed in, but whose row it is has shown who they are
+
+
+_act: ContextVar[Act | None] = ContextVar("act", default=None)
+
+
+@contextmanager
+def doing(action: str, *, by_owner: bool = False) -> Iterator[None]:
+    """The log calls the changes made meanwhile so."""
+    token = _act.set(Act(action, by_owner))
+    try:
+        yield
+    finally:
+        _act.reset(token)
+
+
+def present_act() -> Act | None:
+    return _act.get()
+
+
+def begin_command(name: str) -> None:
+    """Give what a command does an id, as a request has one: its changes can be found and undone together."""
+    _request_id.set(f"{name}-{uuid.uuid4()}")
+
+
 def request_id() -> str | None:
-    """The id of the request being answered; None outside of one."""
+    """The id of the request being answered, or of the command being run; None outside of both."""
     return _request_id.get()
 
 
@@ -32,6 +61,12 @@ def actor_id() -> int | None:
     """The id of the user who acts in this request; None for strangers and outside of requests."""
     user = getattr(_request.get(), "user", None)
     return user.pk if user is not None and user.is_authenticated else None
+
+
+def actor_ip() -> str | None:
+    """Where the present request comes from; None outside of requests."""
+    request = _request.get()
+    return client_ip(request) if request is not None else None
 
 
 def login_session() -> Any:

@@ -2,23 +2,33 @@
 
 import copy
 import uuid
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar, Self
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.operations import TrigramExtension
 from django.core.exceptions import ValidationError
 from django.core.validators import BaseValidator
-from django.db import DEFAULT_DB_ALIAS, NotSupportedError, models, router, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, models, router, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Upper
 from django.db.models.lookups import Exact
+from django.db.models.signals import m2m_changed
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 
 from records import audit
+from records.expressions import AnyOf, Differs
+from records.history import AuditEntry, Change, as_json, as_stored
 
 BIGINT_MAX = 2**63 - 1
+
+#: They change with every change, and say nothing of it.
+BOOKKEEPING = frozenset({"version", "updated_at"})
 
 
 @deconstructible
@@ -93,17 +103,132 @@ class RecordQuerySet(models.QuerySet):
         return self.filter(**{self.model.owned_by: user.pk})
 
     def update(self, **values) -> int:
-        return super().update(
-            **{"updated_at": timezone.now(), **values},
-            version=F("version") + 1,
-        )
+        """Change the rows that are not so already, and tell the log: three statements, or four with expressions.
+
+        Returns, as Django does, how many rows there are to which it applied.
+        """
+        return self._write(values)
 
     update.alters_data = True  # type: ignore[attr-defined]
 
+    def _write(self, values: dict[str, Any], action: str | None = None) -> int:
+        fields = {self.model._meta.get_field(name): value for name, value in values.items()}
+        audited = [field for field in fields if field.name not in BOOKKEEPING]
+        with transaction.atomic(using=self._write_alias(), savepoint=False):
+            before = self._locked_values(audited)
+            if not before:
+                return 0
+            # Others may have made rows meanwhile that it applies to: what is not locked stays as it is.
+            rows = self.filter(AnyOf("pk", before))
+            if audited:
+                rows = rows.filter(reduce(or_, (_differs(field, fields[field]) for field in audited)))
+            stamps = {"updated_at": timezone.now(), **values, "version": F("version") + 1}
+            models.QuerySet.update(rows, **stamps)
+            if any(hasattr(fields[field], "resolve_expression") for field in audited):
+                after = self._everything().filter(AnyOf("pk", before))._values_by_key(audited)
+            else:
+                stored = tuple(as_stored(field, fields[field]) for field in audited)
+                after = dict.fromkeys(before, (None, stored))
+            changes = [
+                change
+                for key, (owner_id, old) in before.items()
+                if (change := self.model._change(key, owner_id, audited, old, after[key][1]))
+            ]
+            self._log.record(self.model, action or self.model.action_of(audited), changes)
+        return len(before)
+
+    def _locked_values(self, fields: list[models.Field], *, for_removal: bool = False) -> dict[Any, tuple]:
+        """Key → owner's id and values of these columns, of rows that nobody else changes meanwhile; nor refers to,
+        for their removal."""
+        query, rows = self.query, self
+        if query.distinct or query.group_by is not None or query.combinator:
+            rows = self._everything().filter(pk__in=self.order_by().values("pk"))
+        locked = rows.select_for_update(of=("self",), no_key=not for_removal)
+        return locked.order_by("pk")._values_by_key(fields)
+
+    def _values_by_key(self, fields: list[models.Field]) -> dict[Any, tuple]:
+        names = [field.attname for field in fields]
+        if self.model.owned_by is None:
+            return {key: (None, values) for key, *values in self.values_list("pk", *names)}
+        return {key: (owner, values) for key, owner, *values in self.values_list("pk", self.model.owned_by, *names)}
+
+    def _everything(self) -> Self:
+        return self.model.all_objects.using(self._write_alias())
+
+    def _write_alias(self) -> str:
+        return self._db or router.db_for_write(self.model)
+
+    @property
+    def _log(self) -> Any:
+        return self.model._log(self._write_alias())
+
     def bulk_create(self, objs, *args, **kwargs):
-        if kwargs.get("update_conflicts"):
-            raise NotSupportedError("An upsert would change rows without raising their version.")
-        return super().bulk_create(objs, *args, **kwargs)
+        if kwargs.get("update_conflicts") or kwargs.get("ignore_conflicts"):
+            raise NotSupportedError("Which rows were made or changed is not told, so that the log could not tell it.")
+        with transaction.atomic(using=self._write_alias(), savepoint=False):
+            made = super().bulk_create(objs, *args, **kwargs)
+            self.model._log_creation(made, self._write_alias())
+        return made
+
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Remove the rows for good, and all that belongs to them; the log keeps their values."""
+        return self._remove("delete")
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def purge(self) -> tuple[int, dict[str, int]]:
+        """The same, with what the log knows of people: it keeps no value of these rows, of no time."""
+        return self._remove("purge")
+
+    purge.alters_data = True  # type: ignore[attr-defined]
+
+    def _remove(self, action: str) -> tuple[int, dict[str, int]]:
+        kept = self.model.audited_fields() if action == "delete" else []
+        with transaction.atomic(using=self._write_alias()):
+            # Locked against new references too: what belongs to the rows is found below, and told of.
+            before = self._locked_values(kept, for_removal=True)
+            if not before:
+                return 0, {}
+            counts: Counter[str] = Counter()
+            for field in self._references():
+                rows = field.model.all_objects.using(self._write_alias()).filter(AnyOf(field.name, before))
+                match field.remote_field.on_delete:
+                    case models.CASCADE:
+                        counts.update(rows._remove(action)[1])
+                    case models.SET_NULL:
+                        rows.update(**{field.name: None})
+                    case models.SET_DEFAULT:
+                        rows.update(**{field.name: field.get_default()})
+            counts.update(models.QuerySet.delete(self._everything().filter(AnyOf("pk", before)))[1])
+            self._log.record(
+                self.model,
+                action,
+                [
+                    Change(
+                        key,
+                        owner,
+                        {field.attname: [as_json(old), None] for field, old in zip(kept, values, strict=True)},
+                    )
+                    for key, (owner, values) in before.items()
+                ],
+            )
+            if action == "purge":
+                self._log.erase_personal_data(self.model, list(before))
+        return sum(counts.values()), dict(counts)
+
+    def _references(self) -> list[Any]:
+        """The foreign keys by which records point to ours."""
+        relations: Any = self.model._meta.related_objects
+        return [each.field for each in relations if not each.many_to_many and issubclass(each.related_model, Record)]
+
+
+def _differs(field: models.Field, value: Any) -> Differs:
+    if not hasattr(value, "resolve_expression"):
+        value = Value(value.pk if isinstance(value, models.Model) else value, field)
+    return Differs(F(field.attname), value)
 
 
 def _differ(field: models.Field, stored: Any, present: Any) -> bool:
@@ -114,14 +239,16 @@ def _differ(field: models.Field, stored: Any, present: Any) -> bool:
 
 
 class Record(models.Model):
-    """A row that knows when it was made and how often it was changed.
+    """A row that knows when it was made and how often it was changed, and tells the audit log of it.
 
-    `save()` of a stored row writes only the columns that were changed, and nothing where nothing was;
-    `version` is raised by the database, so that no change is lost between two writers.
+    `save()` of a stored row writes only the columns that were changed, and nothing where nothing was; whatever
+    writes through the model tells the log, in its own transaction. What SQL of one's own writes, nobody knows of.
     """
 
     #: The lookup from a row to its owner's id, for rows that belong to a user: they see and change their own.
     owned_by: ClassVar[str | None] = None
+    #: Columns whose values the log must not know.
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
 
     created_at = models.DateTimeField(auto_now_add=True, help_text="When the row was created.")
     updated_at = models.DateTimeField(auto_now=True, help_text="When the row was last changed.")
@@ -130,6 +257,7 @@ class Record(models.Model):
     )
 
     objects: ClassVar[Any] = RecordQuerySet.as_manager()
+    all_objects: ClassVar[Any] = RecordQuerySet.as_manager()
 
     class Meta:
         abstract = True
@@ -151,6 +279,8 @@ class Record(models.Model):
     def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
         self._remember(fields or [field.attname for field in self._meta.concrete_fields])
+        if fields and "version" in fields:
+            self.__dict__["_stored"].pop("version")  # the other values may be of another one
 
     def changed_fields(self) -> list[models.Field]:
         """The fields whose value differs from the stored one; deferred ones are unchanged by nature."""
@@ -160,43 +290,180 @@ class Record(models.Model):
             for field in self._meta.concrete_fields
             if field.attname in self.__dict__
             and not field.primary_key
-            and field.name not in {"version", "updated_at"}
+            and field.name not in BOOKKEEPING
             and (field.attname not in stored or _differ(field, stored[field.attname], self.__dict__[field.attname]))
         ]
 
     def save(self, *, force_insert=False, force_update=False, using=None, update_fields=None) -> None:
         if self._state.adding or force_insert:
             super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
-            self._remember([field.attname for field in self._meta.concrete_fields])
             return
         changed = self.changed_fields()
         if update_fields is not None:
             changed = [field for field in changed if {field.name, field.attname} & set(update_fields)]
         if not changed:
             return
-        self.version = F("version") + 1
-        try:
-            super().save(
-                using=using, force_update=True, update_fields=[f.name for f in changed] + ["updated_at", "version"]
-            )
-        finally:
-            # Only the database knows it now: read when somebody asks.
-            self.__dict__.pop("version")
-        for field in changed:
-            if hasattr(self.__dict__[field.attname], "resolve_expression"):
-                self.__dict__.pop(field.attname)
-        self._remember([field.attname for field in changed])
+        super().save(using=using, force_update=True, update_fields=[f.name for f in changed] + sorted(BOOKKEEPING))
+        self._remember([field.attname for field in changed] + sorted(BOOKKEEPING))
 
-    def save_base(self, raw=False, force_insert=False, **kwargs) -> None:  # type: ignore[override]
-        stored = type(self)._base_manager.filter(pk=self.pk).first() if raw and self.pk and not force_insert else None
-        if stored is None:
-            super().save_base(raw=raw, force_insert=force_insert, **kwargs)
-            return
-        # loaddata over a row that exists: a change like any other, and none where nothing differs.
-        for field in self._meta.concrete_fields:
-            if field.name not in {"created_at", "updated_at", "version"}:
-                setattr(stored, field.attname, getattr(self, field.attname))
-        stored.save(using=kwargs.get("using"))
+    def _save_table(self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None):
+        """Where Django writes one row, whoever asked for it; here because loaddata passes `save()` by."""
+        with transaction.atomic(using=using, savepoint=False):
+            if not raw and not self._state.adding and not force_insert:
+                named = set(update_fields or ())
+                self._update_row(using, [field for field in self._meta.concrete_fields if field.name in named])
+                return True
+            may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
+            stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
+            if stored is None:
+                super()._save_table(raw=raw, cls=cls, force_insert=True, using=using)
+                self._log_creation([self], using)
+                return False
+            # Over a row that exists: a change like any other, and none where nothing differs.
+            for field in self._meta.concrete_fields:
+                if field.name not in {"created_at", *BOOKKEEPING}:
+                    setattr(stored, field.attname, getattr(self, field.attname))
+            stored.save(using=using)
+            return True
+
+    def _update_row(self, using: str, fields: list[models.Field]) -> None:
+        """One UPDATE of these columns, told to the log.
+
+        The values that it replaces are those that were read, if the row still has the version they are of; only
+        otherwise they are read again.
+        """
+        values = {field: field.pre_save(self, add=False) for field in fields}
+        stamps = {field.name: values.pop(field) for field in fields if field.name in BOOKKEEPING}
+        row = type(self)._base_manager.using(using).filter(pk=self.pk)
+        stored = self.__dict__.get("_stored", {})
+        before = {field.attname: stored[field.attname] for field in values if field.attname in stored}
+        version = stored.get("version")
+
+        def write(rows: models.QuerySet) -> int:
+            columns = {field.attname: value for field, value in values.items()}
+            return rows.update(**{**columns, **stamps, "version": F("version") + 1})
+
+        if version is None or len(before) < len(values) or not write(row.filter(version=version)):
+            found = row.select_for_update(no_key=True).values("version", *(field.attname for field in values)).first()
+            if found is None:
+                raise DatabaseError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
+            version, before = found.pop("version"), found
+            values = {field: value for field, value in values.items() if _differ(field, before[field.attname], value)}
+            if not values:
+                self.version = version
+                return
+            write(row)
+        self.version = version + 1
+        names = [field.attname for field in values]
+        if any(hasattr(value, "resolve_expression") for value in values.values()):
+            after = row.values(*names).get()
+            self.__dict__.update(after)
+        else:
+            after = {field.attname: as_stored(field, value) for field, value in values.items()}
+        change = self._change(
+            self.pk, self._owner_id(), list(values), *([each[name] for name in names] for each in (before, after))
+        )
+        self._log(using).record(type(self), self.action_of(list(values)), [change] if change else [])
+
+    @classmethod
+    def _log(cls, using: str | None) -> Any:
+        return AuditEntry.objects.using(using)
+
+    @classmethod
+    def action_of(cls, fields: list[models.Field]) -> str:
+        """What the log calls a change of these fields."""
+        return "update"
+
+    @classmethod
+    def audited_fields(cls) -> list[models.Field]:
+        return [
+            field
+            for field in cls._meta.concrete_fields
+            if not field.primary_key and field.attname not in cls.secret_fields and field.name not in BOOKKEEPING
+        ]
+
+    def is_open_to(self, user: Any, names: Iterable[str] = ()) -> bool:
+        """Whether `user`, who may change rows of this kind, may change this one, and these columns of it."""
+        return True
+
+    def _owner_id(self) -> Any:
+        return getattr(self, self.owned_by) if self.owned_by else None
+
+    @classmethod
+    def _change(cls, key: Any, owner_id: Any, fields: list[models.Field], before: Any, after: Any) -> Change | None:
+        """What the log is told of a row with these values of `fields`; None where they are the same."""
+        changed = {
+            field.attname: (old, new) for field, old, new in zip(fields, before, after, strict=True) if old != new
+        }
+        if not changed:
+            return None
+        if cls.owned_by in changed:
+            owner_id = changed[cls.owned_by][1] or owner_id
+        pairs = {
+            name: [as_json(old), as_json(new)] for name, (old, new) in changed.items() if name not in cls.secret_fields
+        }
+        return Change(key, owner_id, pairs)
+
+    @classmethod
+    def _log_creation(cls, rows: list[Self], using: str) -> None:
+        fields = [field for field in cls.audited_fields() if field.name != "created_at"]
+        names = [field.attname for field in fields]
+        read = {}
+        if any(hasattr(row.__dict__.get(name), "resolve_expression") for row in rows for name in names):
+            read = {row.pk: row for row in cls.all_objects.using(using).filter(AnyOf("pk", [row.pk for row in rows]))}
+        changes = []
+        for row in rows:
+            stored = read.get(row.pk, row)
+            row.__dict__.update({name: stored.__dict__[name] for name in names if row.pk in read})
+            row._remember([field.attname for field in cls._meta.concrete_fields])
+            values = {field.attname: as_stored(field, getattr(stored, field.attname)) for field in fields}
+            given = {name: [None, as_json(value)] for name, value in values.items() if value not in (None, "")}
+            changes.append(Change(row.pk, row._owner_id(), given))
+        cls._log(using).record(cls, "create", changes)
+
+    def delete(self, using=None, keep_parents=False) -> tuple[int, dict[str, int]]:
+        return self._this_row(using).delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+
+    def _this_row(self, using=None) -> Any:
+        return type(self).all_objects.using(using or self._state.db).filter(pk=self.pk)
+
+
+@receiver(m2m_changed)
+def _log_relation(sender, instance, action, reverse, model, pk_set, using, **kwargs) -> None:
+    """What a record is related to, such as a person's groups, is told like one of its columns."""
+    if action not in {"post_add", "pre_remove", "pre_clear"}:
+        return
+    record = model if reverse else type(instance)
+    relation = next((each for each in record._meta.many_to_many if each.remote_field.through is sender), None)
+    if relation is None or not issubclass(record, Record):
+        return
+    from_field, to_field = relation.m2m_field_name(), relation.m2m_reverse_field_name()
+    links = sender._base_manager.using(using)
+    links = links.filter(**{f"{to_field if reverse else from_field}_id": instance.pk})
+    changed = set(links.values_list(f"{from_field}_id", f"{to_field}_id"))
+    if pk_set is not None:
+        changed = {pair for pair in changed if pair[0 if reverse else 1] in pk_set}
+    rows = record.all_objects.using(using).filter(pk__in={row for row, _ in changed})
+    present: dict[Any, set] = defaultdict(set)
+    for row, other in (
+        sender._base_manager.using(using)
+        .filter(**{f"{from_field}__in": rows})
+        .values_list(f"{from_field}_id", f"{to_field}_id")
+    ):
+        present[row].add(other)
+    changes = []
+    for row in rows:
+        others = {other for key, other in changed if key == row.pk}
+        without = sorted(present[row.pk] - others)
+        values = [without, sorted(present[row.pk])]
+        pair = values if action == "post_add" else values[::-1]
+        changes.append(Change(row.pk, row._owner_id(), {relation.name: pair}))
+    record._log(using).record(record, "update", changes)
+
+
+DELETION_STATE = ("deleted_at", "deleted_by", "deletion_reason", "deletion")
 
 
 class SoftDeletableQuerySet(RecordQuerySet):
@@ -206,12 +473,13 @@ class SoftDeletableQuerySet(RecordQuerySet):
     def deleted(self) -> Self:
         return self.filter(deleted_at__isnull=False)  # SQLite knows its partial index by these words only
 
-    def delete(self, *, reason: str = "") -> tuple[int, dict[str, int]]:
+    def delete(self, *, reason: str = "", mark: dict[str, Any] | None = None) -> tuple[int, dict[str, int]]:
         """Mark the live rows, and all that belongs to them, as deleted; what was deleted before keeps its mark.
 
-        A constant number of statements; returns counts as Django's own does.
+        `mark` is one that they had before, to take a restoring back. A constant number of statements; returns counts
+        as Django's own does.
         """
-        mark = {
+        mark = mark or {
             "deleted_at": timezone.now(),
             "deleted_by": audit.actor_id(),
             "deletion_reason": reason,
@@ -229,7 +497,7 @@ class SoftDeletableQuerySet(RecordQuerySet):
         live = self.live()
         for dependent, key in self._dependents():
             dependent.objects.filter(**{f"{key}__in": live.values("pk")})._mark_deleted(mark, counts)
-        if changed := live.update(**mark):
+        if changed := live._write(mark, "delete"):
             counts[self.model._meta.label] = counts.get(self.model._meta.label, 0) + changed
 
     def restore(self) -> int:
@@ -253,30 +521,24 @@ class SoftDeletableQuerySet(RecordQuerySet):
         for dependent, key in self._dependents():
             together = {f"{key}__in": self.values("pk"), "deletion": F(f"{key}__deletion")}
             dependent.all_objects.deleted().filter(**together)._unmark_deleted()
-        return self.update(deleted_at=None, deleted_by=None, deletion_reason="", deletion=None)
+        return self._write(dict.fromkeys(DELETION_STATE) | {"deletion_reason": ""}, "restore")
 
-    def purge(self) -> tuple[int, dict[str, int]]:
-        """Remove the rows, and all that belongs to them, for good."""
-        return super().delete()
+    def purge_in_batches(self, size: int = 1000) -> Iterator[int]:
+        """The same for very many rows, a transaction for each `size` of them: what is done, is done, if it is killed.
 
-    purge.alters_data = True  # type: ignore[attr-defined]
-
-    def purge_in_batches(self, size: int = 1000) -> int:
-        """The same for very many rows, a transaction for each `size` of them; returns how many of these rows went."""
-        count, found = 0, size
+        Yields how many rows went with each.
+        """
+        found = size
         while found == size:
             with transaction.atomic(using=self._write_alias()):
                 # Locked, so that nothing goes that is restored meanwhile.
                 keys = list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True)[:size])
                 self.model.all_objects.filter(pk__in=keys).purge()
             found = len(keys)
-            count += found
-        return count
+            if found:
+                yield found
 
     purge_in_batches.alters_data = True  # type: ignore[attr-defined]
-
-    def _write_alias(self) -> str:
-        return self._db or router.db_for_write(self.model)
 
     def _dependents(self) -> list[tuple[type["SoftDeletable"], str]]:
         """Models whose rows belong to ours, with the name of their foreign key to us."""
@@ -338,11 +600,8 @@ class SoftDeletable(Record):
     restore.alters_data = True  # type: ignore[attr-defined]
 
     def _forget_deletion(self) -> None:
-        for name in ("deleted_at", "deleted_by", "deletion_reason", "deletion", "updated_at", "version"):
+        for name in (*DELETION_STATE, *BOOKKEEPING):
             self.__dict__.pop(name, None)  # read from the database when somebody asks
-
-    def _this_row(self, using=None) -> SoftDeletableQuerySet:
-        return type(self).all_objects.using(using or self._state.db).filter(pk=self.pk)
 
 
 def live_index(*fields: str, name: str, condition: Q | None = None) -> models.Index:

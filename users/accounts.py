@@ -1,5 +1,7 @@
 """What people do with their account: make it, sign in and out, recover it, leave."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -37,8 +39,8 @@ from users.serializers import (
     TokensSerializer,
     UserSerializer,
 )
-from users.sessions import Limit, RateLimit, Session, hash_token
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, access_token, spend
+from users.sessions import Limit, RateLimit, Session, attempted, hash_token, record_event
+from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, access_token, aimed_at, spend
 
 #: Of one kind to one address: nobody's mailbox is flooded through us.
 MAILS = Limit("mail", 5, timedelta(minutes=15))
@@ -93,8 +95,8 @@ class RegisterView(PublicView):
         not, the account is there all the same, and `POST /auth/request-email-verification` sends another.
         """
         serializer = RegistrationSerializer(data=request.data, context={"request": request})
-        serializer.is_valid(raise_exception=True)
-        with transaction.atomic():
+        with attempted("register", by_owner=True), transaction.atomic():
+            serializer.is_valid(raise_exception=True)
             user = serializer.save()
             [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
         may_send = not RateLimit.objects.hit((MAILS, _mailbox(VERIFY_EMAIL, user.email)))
@@ -119,9 +121,7 @@ class VerifyEmailView(PublicView):
     @extend_schema(request=TokenSerializer, responses={204: None}, operation_id="auth_verify_email")
     def post(self, request: Request) -> Response:
         """Confirm an e-mail address by the token that was sent to it."""
-        token = self.body(request)["token"]
-        with transaction.atomic():
-            user = _spent(VERIFY_EMAIL, token)
+        with _spending(VERIFY_EMAIL, self.body(request)["token"], "email_verify") as user:
             user.is_verified = True
             user.save()
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -197,7 +197,7 @@ class LogoutView(AccountView):
         """End the session of this request: its tokens, or its cookie, are worth nothing from now on."""
         self.body(request)
         session: Any = request.auth
-        session.end()
+        session.sign_out()
         if isinstance(request.successful_authenticator, BrowserSessionAuthentication):
             logout(request._request)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -213,11 +213,17 @@ class ChangePasswordView(AccountView):
     def post(self, request: Request) -> Response:
         """Change one's password; every other session ends."""
         body = self.body(request)
-        checked = self.user
+        with attempted("password_change", self.user.pk):
+            user = self._change(self.user, **body)
+        mail.send_notice(user, "Your password was changed.")
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @staticmethod
+    def _change(checked: User, current_password: str, new_password: str) -> User:
         guesses = (GUESSES, str(checked.pk))
         if wait := RateLimit.objects.wait(guesses):
             raise TooManyFailures(wait)
-        if not checked.check_password(body["current_password"]):
+        if not checked.check_password(current_password):
             if wait := RateLimit.objects.hit(guesses):
                 raise TooManyFailures(wait)
             raise ValidationError({"current_password": [NOT_CURRENT]})
@@ -227,10 +233,9 @@ class ChangePasswordView(AccountView):
             user = unchanged.select_for_update(no_key=True).first()
             if user is None:
                 raise ValidationError({"current_password": [NOT_CURRENT]})
-            _set_password(user, body["new_password"])
+            _set_password(user, new_password)
             RateLimit.objects.forget(*guesses)
-        mail.send_notice(user, "Your password was changed.")
-        return Response(status=status.HTTP_204_NO_CONTENT)
+        return user
 
 
 class RequestPasswordResetView(PublicView):
@@ -257,8 +262,7 @@ class ResetPasswordView(PublicView):
     def post(self, request: Request) -> Response:
         """Set a new password by the token from the mail; every session ends."""
         body = self.body(request)
-        with transaction.atomic():
-            user = _spent(RESET_PASSWORD, body["token"])
+        with _spending(RESET_PASSWORD, body["token"], "password_reset") as user:
             if not user.is_verified:
                 user.take_over()
             _set_password(user, body["new_password"])
@@ -284,8 +288,11 @@ class RequestAccountDeletionView(AccountView):
     def post(self, request: Request) -> Response:
         """Have a mail sent by which the removal of one's account is confirmed."""
         self.body(request)
-        _refuse_last_superuser(self.user)
-        return _mailed(self.user, DELETE_ACCOUNT, mail.send_deletion_token)
+        with attempted("deletion_request", self.user.pk):
+            _refuse_last_superuser(self.user)
+            answer = _mailed(self.user, DELETE_ACCOUNT, mail.send_deletion_token)
+            record_event("deletion_request", self.user.pk)
+        return answer
 
 
 class ConfirmAccountDeletionView(PublicView):
@@ -297,9 +304,7 @@ class ConfirmAccountDeletionView(PublicView):
 
         Until then the account works, and `POST /auth/cancel-account-deletion` keeps it.
         """
-        token = self.body(request)["token"]
-        with transaction.atomic():
-            user = _spent(DELETE_ACCOUNT, token)
+        with _spending(DELETE_ACCOUNT, self.body(request)["token"], "deletion_confirm") as user:
             _refuse_last_superuser(user)
             return Response({"deletion_at": user.schedule_deletion()})
 
@@ -309,7 +314,8 @@ class CancelAccountDeletionView(AccountView):
     def post(self, request: Request) -> Response:
         """Keep one's account after all."""
         self.body(request)
-        self.user.cancel_deletion()
+        with attempted("deletion_cancel", self.user.pk):
+            self.user.cancel_deletion()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -340,8 +346,11 @@ def _mailbox(purpose: Purpose, email: str | None) -> str:
     return f"{purpose.name}:{hash_token(str(email).lower())}"
 
 
-def _spent(purpose: Purpose, token: str) -> User:
-    user = spend(purpose, token)
-    if user is None:
-        raise ValidationError({"token": [NOT_GOOD]})
-    return user
+@contextmanager
+def _spending(purpose: Purpose, token: str, action: str) -> Iterator[User]:
+    """The user whose token it is, for a transaction in which it is used up: if that fails, it is good again."""
+    with attempted(action, aimed_at(purpose, token), by_owner=True), transaction.atomic():
+        user = spend(purpose, token)
+        if user is None:
+            raise ValidationError({"token": [NOT_GOOD]})
+        yield user

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
-from users.models import LAST_SUPERUSER_MESSAGE, User
+from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, User
 from users.sessions import Identity, RateLimit, Session, SessionQuerySet
 
 
@@ -52,16 +52,13 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who is no superuser makes none, and grants nothing beyond what an administrator granted them."""
         fixed = super().get_readonly_fields(request, obj)
-        return fixed if request.user.is_superuser else (*fixed, "is_superuser", "groups", "user_permissions")
+        return fixed if request.user.is_superuser else (*fixed, *sorted(GRANTS))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_change_permission(request, obj) and self._may_touch(request, obj)
+        return super().has_change_permission(request, obj) and (obj is None or obj.is_open_to(request.user))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
-
-    def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
-        return obj is None or not obj.is_superuser or obj == request.user or request.user.is_superuser
+        return super().has_delete_permission(request, obj) and (obj is None or obj.is_open_to(request.user))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if change and "email" in form.changed_data and "is_verified" not in form.changed_data:
@@ -98,7 +95,15 @@ class SessionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Sign out the selected devices", permissions=["delete"])
     def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:
-        self.message_user(request, f"{queryset.end()} devices are signed out.")
+        self.message_user(request, f"{queryset.sign_out()} devices are signed out.")
+
+    def delete_model(self, request: HttpRequest, obj: Session) -> None:
+        obj.sign_out()
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        queryset.sign_out()
+        super().delete_queryset(request, queryset)
 
 
 @admin.register(Identity)

@@ -24,7 +24,7 @@ from rest_framework.request import Request
 
 from records import audit
 from users.models import User
-from users.sessions import Limit, RateLimit, Session, hash_token
+from users.sessions import Limit, RateLimit, Session, hash_token, record_event
 from users.tokens import session_id
 
 BAD_LOGINS_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
@@ -66,7 +66,16 @@ class AccountBackend(ModelBackend):
         if username is None or password is None or "\0" in username:
             return None
         user = User.all_objects.with_login(username).first()
-        counted = _counted(user, username, request)
+        try:
+            signed_in = self._checked(user, password, _counted(user, username, request))
+        except TooManyFailures:
+            record_event("login", user.pk if user else None, "failure")
+            raise
+        if signed_in is None:
+            record_event("login", user.pk if user else None, "failure")
+        return signed_in
+
+    def _checked(self, user: User | None, password: str, counted: list[tuple[Limit, str]]) -> User | None:
         self._refuse_after(RateLimit.objects.wait(*counted))
         # First the password: who is inactive or deleted must take as long as everybody else.
         fits = user.check_password(password) if user else check_password(password, UNUSABLE_PASSWORD_PREFIX)
@@ -144,7 +153,7 @@ def _end_session(sender: Any, request: HttpRequest, **kwargs: Any) -> None:
 
 def _end(row: str | None) -> None:
     if row:
-        Session.objects.filter(pk=row).end()
+        Session.objects.filter(pk=row).sign_out()
 
 
 class BrowserSessionAuthentication(SessionAuthentication):

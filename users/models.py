@@ -1,6 +1,7 @@
 """People: account and profile."""
 
 import secrets
+from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, Self, TypeGuard
@@ -19,7 +20,7 @@ from django.core.validators import (
     RegexValidator,
 )
 from django.db import IntegrityError, models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.text import slugify
@@ -40,6 +41,8 @@ CAPITALS = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶ�
 NAME_MESSAGE = "Name must start with a capital letter"
 # How often a derived username may be lost to a request that runs at the same time.
 NAMESAKES_AT_ONCE = 20
+# By these a person gets what others may not give.
+GRANTS = {"is_superuser", "groups", "user_permissions"}
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
 
 
@@ -84,10 +87,10 @@ class UserQuerySet(SoftDeletableQuerySet):
                 Session.objects.filter(user__in=self.order_by().values("pk")).end()
             return super().update(**values)
 
-    def delete(self, *, reason: str = "") -> tuple[int, dict[str, int]]:
+    def delete(self, **how: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
             self._keep_a_superuser()
-            return super().delete(reason=reason)
+            return super().delete(**how)
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
@@ -190,7 +193,9 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 user.oauth_provider = provider
                 user.save()
         if user.is_deleted or not user.is_active:
-            raise ValidationError("This account cannot be used. Please ask those who run the service.")
+            raise ValidationError(
+                "This account cannot be used. Please ask those who run the service.", params={"user_id": user.pk}
+            )
         return user
 
     def _to_be_joined(self, person: "Claims") -> "User | None":
@@ -201,22 +206,25 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
         if not person.is_verified:
             raise ValidationError(
                 "An account with your e-mail address exists here, and the provider does not say that the address is "
-                "verified to be yours. Please log in with your password."
+                "verified to be yours. Please log in with your password.",
+                params={"user_id": user.pk},
             )
         if not user.is_verified:
             user.set_unusable_password()
             user.take_over()
+            user.save()
         return user
 
     def _create_known(self, provider: str, person: "Claims") -> "User":
         email = self.normalize_email(person.email)
-        return self._create_alike(
-            person.username or (email or "").partition("@")[0] or person.name or provider,
-            email=email,
-            name=person.name,
-            is_verified=email is not None and person.is_verified,
-            oauth_provider=provider,
-        )
+        with audit.doing("register", by_owner=True):
+            return self._create_alike(
+                person.username or (email or "").partition("@")[0] or person.name or provider,
+                email=email,
+                name=person.name,
+                is_verified=email is not None and person.is_verified,
+                oauth_provider=provider,
+            )
 
     def _new_user(self, username: str, email: str | None, password: str | None, **fields: Any) -> "User":
         user = self.model(username=username, email=self.normalize_email(email), **fields)
@@ -256,6 +264,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         FEMALE = "Female"
 
     owned_by = "id"
+    secret_fields = frozenset({"password"})
     # Who signed in when is a matter of sessions: a login writes nothing here.
     last_login = None
 
@@ -387,6 +396,12 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         verbs = ("view", "change") if verb == "view" else (verb,)
         return any(self.has_perm(f"{model._meta.app_label}.{each}_{model._meta.model_name}") for each in verbs)
 
+    def is_open_to(self, user: Any, names: Iterable[str] = ()) -> bool:
+        """Superusers, and who is one, are a superuser's to change; everybody may change their own row."""
+        if user.is_superuser:
+            return True
+        return (not self.is_superuser or self.pk == user.pk) and not GRANTS & set(names)
+
     def clean(self) -> None:
         self.email = User.objects.normalize_email(self.email)
         with transaction.atomic():
@@ -413,11 +428,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         """Give an account to whoever has shown that its address is theirs.
 
         The one who registered with the address had not: no way in that a stranger may have made opens it any longer,
-        and nothing that they set in motion goes on. The password is the caller's to change.
+        and nothing that they set in motion goes on. The password is the caller's to change, and the row to save.
         """
         self.identities.all().delete()
         self.is_verified = True
-        self.cancel_deletion()
+        self._stay()
 
     def schedule_deletion(self) -> datetime:
         """Have the account removed after the grace period; returns when."""
@@ -428,10 +443,17 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         return self.deletion_at
 
     def cancel_deletion(self) -> None:
+        self._stay()
+        self.save()
+
+    def _stay(self) -> None:
         if self.deletion_at is not None:
             self.deletion_decided_at = timezone.now()
         self.deletion_at = self.deletion_reminded_at = None
-        self.save()
+
+    @classmethod
+    def action_of(cls, fields: list[models.Field]) -> str:
+        return "password_change" if any(field.name == "password" for field in fields) else super().action_of(fields)
 
     def check_password(self, raw_password: str | None) -> bool:
         return check_password(raw_password, self.password, self._rehash)
@@ -439,8 +461,9 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def _rehash(self, raw_password: str) -> None:
         """Keep the same password under today's hasher, for which nobody has to sign in again."""
         stored, self.password = self.password, make_password(raw_password)
-        stored_as_before = User.all_objects.filter(pk=self.pk, password=stored)
-        super(UserQuerySet, stored_as_before).update(password=self.password)
+        # By Django's plain manager: whom it concerns has changed nothing, and the log has nothing to tell.
+        stored_as_before = User._base_manager.filter(pk=self.pk, password=stored)
+        stored_as_before.update(password=self.password, version=F("version") + 1)
         self._remember(["password"])
 
     def _changed_names(self) -> set[str]:

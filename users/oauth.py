@@ -21,10 +21,12 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
+from records import audit
 from records.rest.errors import page
 from records.rest.views import shown
 from users.accounts import PublicView
 from users.models import Claims, User
+from users.sessions import record_event
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +126,16 @@ class OAuthCallbackView(ProviderView):
         try:
             person = _claims(client, request._request)
         except Exception as error:
+            record_event("oauth_login", None, "failure")
             return self.failed(provider, error, 400, _reason(provider, request, error))
-        try:
-            user = User.objects.known_by(provider, person)
-        except ValidationError as error:
-            return self.failed(provider, error, 403, error.messages[0])
-        wanted = request._request.session.pop(NEXT, "")
-        login(request._request, user)
+        with audit.doing("oauth_login", by_owner=True):
+            try:
+                user = User.objects.known_by(provider, person)
+            except ValidationError as error:
+                record_event("oauth_login", (getattr(error, "params", None) or {}).get("user_id"), "failure")
+                return self.failed(provider, error, 403, error.messages[0])
+            wanted = request._request.session.pop(NEXT, "")
+            login(request._request, user)
         is_ours = url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
         return HttpResponseRedirect(wanted if is_ours else resolve_url(settings.LOGIN_REDIRECT_URL))
 

@@ -4,17 +4,23 @@ import hashlib
 import math
 import secrets
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+from rest_framework.exceptions import APIException
 
 from records import audit
+from records.history import AuditEntry, Change
 
 if TYPE_CHECKING:
     from users.models import User
@@ -26,6 +32,25 @@ REUSE_GRACE = timedelta(seconds=5)
 def _people(user: "User") -> Any:
     people: Any = user._meta.model
     return people.objects
+
+
+def record_event(action: str, user_id: int | None, outcome: str = "success") -> None:
+    """Tell the audit log what somebody did, or failed to do, with an account; None where it is nobody's."""
+    AuditEntry.objects.record(get_user_model(), action, [Change(user_id, user_id)], outcome=outcome, user_id=user_id)
+
+
+@contextmanager
+def attempted(action: str, user_id: int | None = None, *, by_owner: bool = False) -> Iterator[None]:
+    """The log calls the changes made meanwhile so; and it tells of a failure, of which nothing else is left.
+
+    To be begun outside of the transaction that a failure takes back.
+    """
+    try:
+        with audit.doing(action, by_owner=by_owner):
+            yield
+    except (APIException, ValidationError):
+        record_event(action, user_id, "failure")
+        raise
 
 
 class SessionQuerySet(QuerySet["Session"]):
@@ -40,10 +65,19 @@ class SessionQuerySet(QuerySet["Session"]):
         with transaction.atomic():
             # Who is signing in just now waits for this lock, and then finds the session ended that they came by.
             len(_people(user).filter(pk=user.pk).select_for_update(no_key=True).values_list("pk"))
-            self.filter(user=user).end()
+            self.filter(user=user).sign_out()
 
     def end(self) -> int:
+        """As a consequence of something else, such as a new password."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+    def sign_out(self) -> int:
+        """Because somebody wants it, of which the log tells."""
+        with transaction.atomic():
+            users = list(self.filter(revoked_at=None).select_for_update(of=("self",)).values_list("user_id", flat=True))
+            if users:
+                AuditEntry.objects.record(get_user_model(), "logout", [Change(each, each) for each in users])
+            return self.end()
 
     def start(self, user: "User", request: HttpRequest, *, by: "Session | None" = None) -> "Session | None":
         """Sign `user` in on this device, by a session that they have or by what was just checked.
@@ -52,10 +86,11 @@ class SessionQuerySet(QuerySet["Session"]):
         """
         with transaction.atomic():
             unchanged = _people(user).active().filter(pk=user.pk, password=user.password)
-            if not unchanged.select_for_update(no_key=True).values_list("pk").first():
+            may = unchanged.select_for_update(no_key=True).values_list("pk").first()
+            if not may or (by is not None and not self.alive().filter(pk=by.pk).exists()):
+                record_event("login", user.pk, "failure")
                 return None
-            if by is not None and not self.alive().filter(pk=by.pk).exists():
-                return None
+            record_event("login", user.pk)
             return self.create(user=user, expires_at=_expiry(), **_device(request))
 
     def refresh(self, token: str, request: HttpRequest) -> "tuple[Session, str] | None":
@@ -115,6 +150,9 @@ class Session(models.Model):
 
     def end(self) -> None:
         Session.objects.filter(pk=self.pk).end()
+
+    def sign_out(self) -> None:
+        Session.objects.filter(pk=self.pk).sign_out()
 
     def next_refresh_token(self, family: str = "", **device: Any) -> str:
         """The refresh token that replaces the one before; it is in no other place than the answer."""

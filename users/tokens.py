@@ -110,6 +110,14 @@ def spend(purpose: Purpose, token: str) -> User | None:
     return user if SpentToken.objects.spend(token, timezone.now() + purpose.lifetime) else None
 
 
+def aimed_at(purpose: Purpose, token: str) -> int | None:
+    """Whose token it is or once was; None where it is forged."""
+    try:
+        return signing.loads(token, salt=f"mail:{purpose.name}")[0]
+    except (signing.BadSignature, UnicodeError, ValueError):
+        return None
+
+
 def _state(purpose: Purpose, user: User) -> str:
     """What must be as it was when the token was made."""
     parts = [user.email, user.password, *([user.deletion_decided_at] if purpose == DELETE_ACCOUNT else [])]

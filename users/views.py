@@ -38,7 +38,7 @@ class UserViewSet(SoftDeletableViewSet):
 
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
-        if obj.is_superuser and obj != request.user and not request.user.is_superuser:
+        if not obj.is_open_to(request.user):
             raise PermissionDenied("Only a superuser may change a superuser.")
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -108,7 +108,7 @@ class SessionViewSet(RecordViewSet):
         return Session.objects.alive().visible_to(self.request.user).annotate(current=is_present)
 
     def perform_destroy(self, instance: Session) -> None:
-        instance.end()
+        instance.sign_out()
 
     @extend_schema(responses={204: None}, operation_id="auth_sessions_end_all")
     def end_all(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -39,6 +39,10 @@ class Conflict(exceptions.APIException):
     status_code = HTTPStatus.CONFLICT
     default_detail = "The request conflicts with the present state."
 
+    def __init__(self, detail: str | None = None, errors: dict[str, list[str]] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors or {}
+
 
 class ServiceUnavailable(exceptions.APIException):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -64,7 +68,7 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None
     response = exception_handler(exc, context)
     if response is None:
         return None
-    errors: dict[str, list[str]] = {}
+    errors: dict[str, list[str]] = getattr(exc, "errors", {})
     detail = _sentence(exc)
     if isinstance(exc, exceptions.ValidationError):
         errors = _flatten(exc.detail)
@@ -133,7 +137,7 @@ def _as_api_exception(exc: Exception) -> Exception:
 
 def _from_database(exc: Error) -> Exception:
     if isinstance(exc, IntegrityError):
-        return _from_constraint(exc)
+        return from_constraint(exc)
     if isinstance(exc, DataError):
         return exceptions.ValidationError("A value is out of the range that can be stored.")
     if isinstance(exc, (OperationalError, InterfaceError)):
@@ -142,7 +146,7 @@ def _from_database(exc: Error) -> Exception:
     return exc
 
 
-def _from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
+def from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
     """The answer that the check before the write would have given, had it not lost the race."""
     constraint = _constraints().get(_violated_name(exc))
     if constraint is None:

@@ -121,14 +121,10 @@ class AnyOfFilter(django_filters.BaseInFilter, django_filters.CharFilter):
     """Comma-separated values."""
 
 
-class RecordFilterSet(django_filters.FilterSet):
-    """Filters that every record has. A parameter that is given must say something: empty is an error."""
+class StrictFilterSet(django_filters.FilterSet):
+    """A parameter that is given must say something: empty is an error."""
 
     base_filters: dict[str, Any]
-
-    created_at__gte = InstantFilter(field_name="created_at", lookup_expr="gte", help_text="Created then or later.")
-    created_at__lte = InstantFilter(field_name="created_at", lookup_expr="lte", help_text="Created then or earlier.")
-    created_at__date = DayFilter(field_name="created_at", help_text="Created on that day (UTC).")
 
     def __init__(self, data=None, *args, **kwargs) -> None:
         # Only what is asked for: copying every filter for every request took a quarter of a list's time.
@@ -146,6 +142,14 @@ class RecordFilterSet(django_filters.FilterSet):
 
     def is_valid(self) -> bool:
         return not self.errors
+
+
+class RecordFilterSet(StrictFilterSet):
+    """Filters that every record has."""
+
+    created_at__gte = InstantFilter(field_name="created_at", lookup_expr="gte", help_text="Created then or later.")
+    created_at__lte = InstantFilter(field_name="created_at", lookup_expr="lte", help_text="Created then or earlier.")
+    created_at__date = DayFilter(field_name="created_at", help_text="Created on that day (UTC).")
 
 
 class SoftDeletableFilterSet(RecordFilterSet):

@@ -76,6 +76,17 @@ class RecordPagination(BasePagination):
         self.count = self.params.get("count", "")
         if "count" in self.params and self.count not in COUNTS:
             raise ValidationError({"count": [f"Must be one of {', '.join(COUNTS)}."]})
+        # What the view needs of a row to show it, though nobody asked for it.
+        helping = [name for name in view.helping_columns if name not in self.names]
+        self.names += helping
+        items = self._paged(queryset)
+        for item in items:
+            view.present(item)
+            for name in helping:
+                del item[name]
+        return items
+
+    def _paged(self, queryset: QuerySet) -> list[dict[str, Any]]:
         if "cursor" in self.params:
             return self._by_cursor(queryset)
         if "skip" in self.params or "limit" in self.params:

@@ -1,11 +1,14 @@
 """One spelling of every path, with and without its last slash."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from rest_framework.permissions import AllowAny
 from rest_framework.routers import APIRootView, DefaultRouter
 
+from records.models import Record
 from records.rest.views import StrictMixin
 
 
@@ -39,3 +42,19 @@ class RecordRouter(DefaultRouter):
 
     def __init__(self) -> None:
         super().__init__(trailing_slash=False)
+
+    def get_urls(self) -> list[Any]:
+        """Each resource's, with the history of its rows."""
+        from records.views import HistoryViewSet  # a resource like the others, whose routes are made here
+
+        registry: list[tuple[str, Any, str]] = self.registry
+        histories = [
+            path(
+                f"{prefix}/<str:id>/history",
+                HistoryViewSet.as_view({"get": "list"}, resource=viewset, detail=False, name="History"),
+                name=f"{basename}-history",
+            )
+            for prefix, viewset, basename in registry
+            if issubclass(viewset.queryset.model, Record)
+        ]
+        return super().get_urls() + histories

@@ -29,7 +29,7 @@ _JSON_NAMES = {
     type(None): "null",
 }
 
-_by_model: dict[type[Record], type["RecordSerializer"]] = {}
+_by_model: dict[type[models.Model], type["RecordSerializer"]] = {}
 
 
 def did_you_mean(name: str, known: Any) -> str:
@@ -187,6 +187,13 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
 @cache
 def _column_names(model: type[Record]) -> frozenset[str]:
     return frozenset(name for field in model._meta.concrete_fields for name in (field.name, field.attname))
+
+
+@cache
+def api_names(model: type[models.Model]) -> dict[str, str]:
+    """Column → what the model's resource calls it, where it has one."""
+    serializer_class = _by_model.get(model)
+    return {source: name for name, source in columns(serializer_class).items()} if serializer_class else {}
 
 
 def serializer_for(model: type[Record]) -> type[RecordSerializer]:

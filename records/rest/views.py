@@ -27,7 +27,7 @@ from records.rest.filters import RecordFilterBackend, SearchBackend
 from records.rest.pagination import RecordPagination, chosen_fields
 from records.rest.parsers import PayloadTooLarge, StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
-from records.rest.serializers import RecordSerializer, StrictSerializer, did_you_mean, rows, shown
+from records.rest.serializers import RecordSerializer, StrictSerializer, columns, did_you_mean, rows, shown
 
 
 class StrictMixin:
@@ -114,7 +114,7 @@ class UnknownPathView(StrictView):
 
 
 @cache
-def _list_parameters(view_class: type["RecordViewSet"]) -> frozenset[str]:
+def _list_parameters(view_class: type["ReadOnlyViewSet"]) -> frozenset[str]:
     """The names that the documentation of the list gives, and the filters."""
     view = view_class()
     described = RecordPagination().get_schema_operation_parameters(view)
@@ -125,8 +125,8 @@ def _list_parameters(view_class: type["RecordViewSet"]) -> frozenset[str]:
     )
 
 
-class RecordViewSet(StrictMixin, GenericViewSet):
-    """List, retrieve, create, update, delete and restore the rows of one model.
+class ReadOnlyViewSet(StrictMixin, GenericViewSet):
+    """List and retrieve the rows of one model.
 
     A resource declares `queryset`, `serializer_class`, `filterset_class`, `search_fields` and `sort_fields`.
     """
@@ -141,6 +141,8 @@ class RecordViewSet(StrictMixin, GenericViewSet):
     default_sort: ClassVar[str | None] = None
     #: What the owner of a row may do without any model permission.
     owner_actions: ClassVar[frozenset[str]] = frozenset({"create", "update", "partial_update", "destroy"})
+    #: Columns that `present` needs, whether or not they are asked for.
+    helping_columns: ClassVar[tuple[str, ...]] = ()
     #: Query parameters of single actions, beyond those of lists.
     action_parameters: ClassVar[dict[str, frozenset[str]]] = {}
     #: Whether fields that a PUT leaves out take their default, instead of staying.
@@ -202,10 +204,17 @@ class RecordViewSet(StrictMixin, GenericViewSet):
 
     def row(self, queryset: models.QuerySet, names: list[str] | None = None) -> dict[str, Any]:
         """The response for the one row of `queryset`."""
-        found = list(rows(queryset, self.get_serializer_class(), names)[:1])
+        serializer_class = self.get_serializer_class()
+        asked = list(columns(serializer_class)) if names is None else names
+        helping = [name for name in self.helping_columns if name not in asked]
+        found = list(rows(queryset, serializer_class, [*asked, *helping])[:1])
         if not found:
             raise self.not_found()
-        return found[0]
+        self.present(found[0])
+        return {name: found[0][name] for name in asked}
+
+    def present(self, row: dict[str, Any]) -> None:
+        """Change a row on its way into the answer, where its columns are not yet what is shown."""
 
     def locked(self, queryset: models.QuerySet) -> Any:
         """The asked row of `queryset`, which nobody else changes meanwhile, for those who may act on it."""
@@ -234,6 +243,10 @@ class RecordViewSet(StrictMixin, GenericViewSet):
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         names = chosen_fields(request.query_params, self.get_serializer_class())
         return Response(self.row(self.get_queryset().filter(pk=self.row_id()), names))
+
+
+class RecordViewSet(ReadOnlyViewSet):
+    """The same, and create, update and delete them."""
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         serializer: Any = self.get_serializer(data=request.data)

@@ -11,6 +11,8 @@ from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
+from records.history import AuditEntry
+from users.models import User
 from users.sessions import Identity, RateLimit
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
@@ -40,6 +42,8 @@ STAFF            = may("401       403      403   403        ok    ok        401"
 STAFF_ON_ROW     = may("401       404      403   404        ok    ok        401")
 STAFF_ON_DELETED = may("401       404      404   404        ok    ok        401")
 STAFF_ON_LEFT    = may("401       404      401   404        ok    ok        401")  # the owner is who was deleted
+AUDIT_LOG        = may("401       403      403   403        403   ok        401")
+AUDIT_ENTRY      = may("401       404      404   404        404   ok        401")
 ADMIN            = may("login     login    login ok         ok    ok        login")
 ADMIN_STAFF      = may("login     login    login 403        ok    ok        login")
 ADMIN_APP        = may("login     login    login 404        ok    ok        login")
@@ -114,6 +118,12 @@ TABLE = {
     "/api/v1/stocks/reprice": protected(POST=STAFF(200)),
     "/api/v1/stocks/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=OWN_ROW(204)),
     "/api/v1/stocks/{id}/restore": protected(POST=STAFF_ON_DELETED(200)),
+    "/api/v1/users/{id}/history": protected(GET=OWN_ROW(200)),
+    "/api/v1/stocks/{id}/history": protected(GET=OWN_ROW(200)),
+    "/api/v1/admin/audit-logs": protected(GET=AUDIT_LOG(200)),
+    "/api/v1/admin/audit-logs/{id}": protected(GET=AUDIT_ENTRY(200)),
+    "/api/v1/admin/audit-logs/undo": protected(POST=AUDIT_LOG(200)),
+    "/api/v1/admin/audit-logs/{id}/undo": protected(POST=AUDIT_ENTRY(200)),
     "/admin/": page(GET=ADMIN(200)),
     "/admin/login/": {"*": PUBLIC(405), "GET": ADMIN_LOGIN(302), "POST": ADMIN_LOGIN(302), "PUT": PUBLIC(200)},
     "/admin/logout/": {"*": ADMIN_LOGOUT(405), "POST": PUBLIC(302)},
@@ -131,9 +141,12 @@ TABLE = {
     **pages_of("users/session", ADMIN_SUPERUSER, ADMIN_NOBODY),
     **pages_of("users/identity", ADMIN_SUPERUSER, ADMIN_NOBODY),
     **pages_of("users/ratelimit", ADMIN_SUPERUSER, ADMIN_NOBODY),
+    **pages_of("records/auditentry", ADMIN_SUPERUSER, ADMIN_NOBODY),
+    "/admin/records/auditentry/{object_id}/delete/": page(GET=ADMIN_NOBODY(200)),
 }
 
 NEW = "difference-engine-1822"
+REQUEST_ID = "the-one-to-undo"
 ACCOUNT = {"username": "ada", "email": "ada@example.com"}
 STOCK = {"name": "MSFT", "price": 421.9, "quantity": 2}
 #: Route → what is sent: about the caller, or the owner where nobody is signed in.
@@ -146,6 +159,7 @@ BODIES = {
     "/api/v1/auth/reset-password": lambda user: {"token": mail_token(RESET_PASSWORD, user), "new_password": NEW},
     "/api/v1/auth/confirm-account-deletion": lambda user: {"token": mail_token(DELETE_ACCOUNT, user)},
     "/api/v1/stocks/reprice": lambda user: {"prices": {"AAPL": 190.25}},
+    "/api/v1/admin/audit-logs/undo": lambda user: {"request_id": REQUEST_ID},
     **dict.fromkeys(
         ("/api/login", "/api/v1/auth/login", "/admin/login/"),
         lambda user: {"username": user.username, "password": PASSWORD},
@@ -200,6 +214,13 @@ def caller(request, route, persona, make_user, staff_with) -> Client:
     return client
 
 
+def entry_about(stock) -> AuditEntry:
+    Client(User.objects.create_superuser("auditor", "auditor@example.com")).patch(
+        f"/api/v1/stocks/{stock.pk}", {"price": 2}, HTTP_X_REQUEST_ID=REQUEST_ID
+    )
+    return AuditEntry.objects.get(request_id=REQUEST_ID)
+
+
 @pytest.fixture
 def row(request, route, make_stock):
     """The row that the route is about: the owner's, where rows have one."""
@@ -211,6 +232,7 @@ def row(request, route, make_stock):
         "identity": lambda owner: Identity.objects.create(user=owner, provider="example", subject="1"),
         "group": lambda owner: Group.objects.create(name="analysts"),
         "ratelimit": lambda owner: RateLimit.objects.create(key="mail:1", expires_at=timezone.now()),
+        **dict.fromkeys(("audit-log", "undo", "auditentry"), lambda owner: entry_about(make_stock(owner))),
     }
     return make[kind](request.getfixturevalue("owner").user) if kind in make else None
 
@@ -228,7 +250,7 @@ def outcome(answer, row) -> str:
     if answer.headers.get("Location", "").startswith("/admin/login/"):
         return "login"
     data = answer.json() if answer.headers.get("Content-Type") == "application/json" else {}
-    holders = {str(item.get("user_id", item["id"])) for item in data.get("items", ())}
+    holders = {str(item.get("owner_id") or item.get("user_id", item["id"])) for item in data.get("items", ())}
     if row and "items" in data and str(getattr(row, "owner_id", row.pk)) not in holders:
         return "none"
     return str(answer.status_code)

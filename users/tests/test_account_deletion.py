@@ -206,7 +206,7 @@ def test_many_rows_are_removed_in_batches(owner, make_stock):
     for _ in range(5):
         make_stock(owner.user)
     Stock.objects.filter(owner=owner.user).delete()
-    assert Stock.all_objects.filter(owner=owner.user).purge_in_batches(2) == 5
+    assert list(Stock.all_objects.filter(owner=owner.user).purge_in_batches(2)) == [2, 2, 1]
     assert not Stock.all_objects.filter(owner=owner.user).exists()
 
 

@@ -18,6 +18,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey
 
 from conftest import PASSWORD, Client
+from records.history import AuditEntry
 from users import oauth
 from users.models import User
 from users.sessions import Identity, Session
@@ -376,6 +377,26 @@ def test_provider_that_goes_down_meanwhile_is_refused(provider, browser):
     answer = come_back(browser, begun)
     assert_refused(answer, "The provider example", status=answer.status_code)
     assert answer.status_code in {400, 502}
+
+
+def test_sign_in_is_told_to_the_audit_log(sign_in):
+    sign_in()
+    sign_in()
+    user = newcomers().get()
+    told = AuditEntry.objects.filter(user_id=user.pk).order_by("id").values_list("action", "outcome")
+    assert list(told) == [
+        ("register", "success"), ("oauth_login", "success"), ("logout", "success"), ("oauth_login", "success"),
+    ]  # fmt: skip
+
+
+def test_failed_sign_in_is_told_to_the_audit_log(provider, sign_in, make_user):
+    holder = make_user(email=ADA["email"])
+    provider.claims["email_verified"] = False
+    sign_in()
+    provider.answers["/token"] = (200, {})
+    sign_in()
+    told = AuditEntry.objects.filter(action="oauth_login").order_by("id").values_list("outcome", "user_id")
+    assert list(told) == [("failure", holder.pk), ("failure", None)]
 
 
 def test_denial_is_said_so(provider, browser):

@@ -208,6 +208,7 @@ def test_root_of_the_api_lists_every_collection(anonymous):
     assert {name: link.removeprefix("http://testserver") for name, link in answer.items()} == {
         "users": "/api/v1/users",
         "stocks": "/api/v1/stocks",
+        "admin/audit-logs": "/api/v1/admin/audit-logs",
     }
 
 

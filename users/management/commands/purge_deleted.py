@@ -32,7 +32,8 @@ class Command(BaseCommand):
         self.dry_run = dry_run
         now = timezone.now()
         failures = [*self._remind(now), *self._close_accounts(now)]
-        for model in apps.get_models():
+        # What belongs to others before what it belongs to: removing a user takes all of theirs in one transaction.
+        for model in reversed(list(apps.get_models())):
             if issubclass(model, SoftDeletable):
                 self._purge(model, now - settings.ACCOUNT_DELETION_GRACE)
         self._forget(now)
@@ -61,7 +62,7 @@ class Command(BaseCommand):
             try:
                 if not self.dry_run:
                     # Asked again under the row's lock: the person may be changing their mind just now.
-                    due.filter(pk=user.pk).purge_in_batches()
+                    list(due.filter(pk=user.pk).purge_in_batches())
             except ValidationError as error:
                 failures.append(f"The account {user} stays: {error.messages[0]}")
             except IntegrityError:
@@ -71,8 +72,15 @@ class Command(BaseCommand):
 
     def _purge(self, model: type[SoftDeletable], before: datetime) -> None:
         old = model.all_objects.deleted().filter(deleted_at__lt=before)
-        count = old.count() if self.dry_run else old.purge_in_batches()
-        self._say(count, f"deleted {model._meta.verbose_name}", "removed")
+        name = f"deleted {model._meta.verbose_name}"
+        total = count = old.count()
+        if not self.dry_run:
+            count = 0
+            for removed in old.purge_in_batches():
+                count += removed
+                if total > removed:
+                    self.stderr.write(f"{name}s: {count:,} of {total:,} removed …")
+        self._say(count, name, "removed")
 
     def _forget(self, now: datetime) -> None:
         """What signing in leaves behind, once it is good for nothing any more."""

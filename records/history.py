@@ -1,0 +1,207 @@
+"""The audit log: what was changed or tried, by whom; written by Record, and never rewritten."""
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, ClassVar, NamedTuple, Self
+
+import orjson
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.db import connections, models, router
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.duration import duration_iso_string
+
+from records import audit
+from records.expressions import AnyOf
+
+
+class Change(NamedTuple):
+    """A row, whose it is, and its changed fields: `{"price": [175.5, 190.25]}`, old value and new."""
+
+    object_id: Any
+    owner_id: int | None = None
+    changes: dict[str, list[Any]] = {}
+
+
+# Values
+
+
+def as_json(value: Any) -> Any:
+    """A value of a column so that JSON keeps it exactly: `from_json` gives it back."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Decimal):
+        number = float(value)
+        # A double holds 15 digits; what has more is written in letters.
+        if not math.isfinite(number) or Decimal(repr(number)) != value:
+            return str(value)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return duration_iso_string(value)
+    return value if isinstance(value, (float, dict, list)) else str(value)
+
+
+def from_json(field: models.Field, value: Any) -> Any:
+    """The value of this column that `as_json` wrote."""
+    if isinstance(value, float) and isinstance(field, models.DecimalField):
+        return Decimal(repr(value))
+    return field.to_python(value)
+
+
+def as_stored(field: models.Field, value: Any) -> Any:
+    """What the database makes of a value that was assigned: "aapl" becomes AAPL, "175.5" a decimal."""
+    if isinstance(value, models.Model):
+        value = value.pk
+    value = field.to_python(field.get_prep_value(value))
+    if isinstance(field, models.DecimalField) and isinstance(value, Decimal):
+        return value.quantize(Decimal(1).scaleb(-field.decimal_places), ROUND_HALF_UP)
+    return value
+
+
+# Entries
+
+
+class AuditEntryQuerySet(QuerySet["AuditEntry"]):
+    _db: str | None
+
+    #: One statement for any number of entries: they come as one parameter.
+    INSERT = """
+        INSERT INTO audit_log (at, action, outcome, user_id, object_type, ip, request_id, object_id, owner_id, changes)
+        SELECT %s, %s, %s, CAST(COALESCE(%s, {by}) AS bigint), %s, %s, %s, {rows}
+    """
+    ROWS = {
+        "postgresql": (
+            "(entry->>1)::bigint",
+            "entry->>0, (entry->>1)::bigint, entry->2 FROM jsonb_array_elements(%s::jsonb) AS entry",
+        ),
+        "sqlite": (
+            "json_extract(value, '$[1]')",
+            "json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(%s)",
+        ),
+    }
+
+    #: What `audit.doing` may call by another name; the rest is what it is, whatever it is a part of.
+    RENAMED = frozenset({"create", "update", "delete", "restore", "login", "password_change"})
+
+    def record(
+        self,
+        model: type[models.Model],
+        action: str,
+        changes: Iterable[Change],
+        *,
+        outcome: str = "success",
+        user_id: int | None = None,
+    ) -> None:
+        """Write entries about rows of `model`, in the present transaction."""
+        rows = [[_text(each.object_id), each.owner_id, each.changes] for each in changes]
+        if not rows:
+            return
+        act = audit.present_act()
+        actor = user_id if user_id is not None else audit.actor_id()
+        connection = connections[self._db or router.db_for_write(self.model)]
+        owner, values = self.ROWS[connection.vendor]
+        sql = self.INSERT.format(by=owner if act and act.by_owner else "NULL", rows=values)
+        shared = (
+            connection.ops.adapt_datetimefield_value(timezone.now()),
+            act.action if act and action in self.RENAMED else action,
+            outcome,
+            actor,
+            model._meta.db_table,
+            audit.actor_ip(),
+            audit.request_id(),
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*shared, orjson.dumps(rows).decode()])
+
+    record.alters_data = True  # type: ignore[attr-defined]
+
+    def of_row(self, model: type[models.Model], object_id: Any) -> Self:
+        return self.filter(object_type=model._meta.db_table, object_id=str(object_id))
+
+    def visible_to(self, user: Any) -> Self:
+        return self if user.may("view", AuditEntry) else self.none()
+
+    def erase_personal_data(self, model: type[models.Model], ids: list[Any]) -> None:
+        """Empty the entries about rows that were purged: the values of their columns go; that something was done, when,
+        to what and by which id, stays. Where the rows are people, the values of what they owned go too, and the
+        addresses that they came from.
+
+        This is the one way in which entries may be rewritten. The database refuses every other, and this one too
+        where no entry tells that the row was purged.
+        """
+        about = self.filter(AnyOf("object_id", map(str, ids)), object_type=model._meta.db_table)
+        about.exclude(changes={}).update(changes={})
+        if model._meta.label == settings.AUTH_USER_MODEL:
+            self.filter(AnyOf("owner_id", ids)).exclude(changes={}).update(changes={})
+            self.filter(AnyOf("user_id", ids)).exclude(ip=None).update(ip=None)
+        # The admin keeps names of rows in a log of its own.
+        kind = {"content_type__app_label": model._meta.app_label, "content_type__model": model._meta.model_name}
+        LogEntry.objects.filter(AnyOf("object_id", map(str, ids)), **kind).update(object_repr="", change_message="")
+
+    erase_personal_data.alters_data = True  # type: ignore[attr-defined]
+
+
+def _text(object_id: Any) -> str | None:
+    return None if object_id is None else str(object_id)
+
+
+class AuditEntry(models.Model):
+    """Something that was done, or failed. Plain ids, no foreign keys: it outlives what it tells of."""
+
+    class Outcome(models.TextChoices):
+        SUCCESS = "success"
+        FAILURE = "failure"
+
+    ACTIONS = (
+        "create", "update", "delete", "restore", "purge", "undo", "register", "login", "logout", "password_change",
+        "password_reset", "email_verify", "deletion_request", "deletion_confirm", "deletion_cancel", "oauth_login",
+    )  # fmt: skip
+
+    id = models.BigAutoField(primary_key=True, help_text="Number of the entry; later ones are higher.")
+    at = models.DateTimeField(help_text="When it was done.")
+    action = models.CharField(max_length=20, choices=[(name, name) for name in ACTIONS], help_text="What was done.")
+    outcome = models.CharField(max_length=7, choices=Outcome.choices, help_text="Whether it succeeded.")
+    user_id = models.BigIntegerField(
+        null=True, help_text="Who did it, or on whose account it was tried; null if unknown, or done by a command."
+    )
+    object_type = models.CharField(max_length=63, help_text="What kind of row: `users`, `stocks`, …")
+    object_id = models.CharField(max_length=64, null=True, help_text="Id of the row; null if there is none.")
+    owner_id = models.BigIntegerField(null=True, help_text="Id of the user whose row it is.")
+    changes = models.JSONField(
+        default=dict, help_text='Changed fields with their old and new value: `{"price": [175.5, 190.25]}`.'
+    )
+    ip = models.GenericIPAddressField("IP address", null=True, help_text="Address it was done from; null for commands.")
+    request_id = models.CharField(
+        max_length=64, null=True, help_text="`X-Request-ID` of the answer, or the id of a command's run."
+    )
+
+    # To whom an entry is shown is not a matter of whose row it is about.
+    owned_by: ClassVar[str | None] = None
+    objects = AuditEntryQuerySet.as_manager()
+
+    class Meta:
+        db_table = "audit_log"
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+        default_permissions = ("view", "change")
+        indexes = [
+            # `id` behind each: newest first, page by page, whatever is filtered by.
+            models.Index(fields=["user_id", "id"], name="audit_log_user", condition=Q(user_id__isnull=False)),
+            models.Index(fields=["object_id", "object_type", "id"], name="audit_log_object"),
+            models.Index(fields=["owner_id", "id"], name="audit_log_owner", condition=Q(owner_id__isnull=False)),
+            models.Index(fields=["request_id", "id"], name="audit_log_request", condition=Q(request_id__isnull=False)),
+            models.Index(fields=["object_type", "id"], name="audit_log_object_type"),
+            models.Index(fields=["action", "id"], name="audit_log_action"),
+            models.Index(fields=["outcome", "id"], name="audit_log_failures", condition=Q(outcome="failure")),
+            models.Index(fields=["at", "id"], name="audit_log_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_type} {self.object_id or ''}".strip()

@@ -1,0 +1,148 @@
+"""The database refuses to rewrite the log; only what was personal of purged rows goes."""
+
+from importlib import import_module
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from records.history import AuditEntry
+from stocks.models import Stock
+from users.models import User
+
+
+@pytest.fixture
+def entry(owner):
+    owner.patch("/api/v1/users/me", {"name": "Ada"})
+    return AuditEntry.objects.filter(action="update").latest("id")
+
+
+def execute(sql, *params):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+WRITES = [
+    "UPDATE audit_log SET changes = '{}' WHERE id = %s",
+    "UPDATE audit_log SET ip = NULL WHERE id = %s",
+    "UPDATE audit_log SET user_id = 1 WHERE id = %s",
+    "UPDATE audit_log SET user_id = NULL WHERE id = %s",
+    "UPDATE audit_log SET action = 'login' WHERE id = %s",
+    "UPDATE audit_log SET at = '2001-01-01' WHERE id = %s",
+    "UPDATE audit_log SET id = id + 1000000 WHERE id = %s",
+    "DELETE FROM audit_log WHERE id = %s",
+]
+
+
+@pytest.mark.parametrize("sql", WRITES)
+def test_database_refuses_to_rewrite_an_entry(entry, sql):
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(sql, entry.pk)
+    assert AuditEntry.objects.get(pk=entry.pk).changes == {"name": [None, "Ada"]}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda entries: entries.update(ip=None),
+        lambda entries: entries.delete(),
+        lambda entries: entries.get().delete(),
+        lambda entries: entries._raw_delete("default"),
+    ],
+)
+def test_django_is_refused_too(entry, write):
+    with pytest.raises(DatabaseError, match="can only be added to"), transaction.atomic():
+        write(AuditEntry.objects.filter(pk=entry.pk))
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no TRUNCATE")
+def test_table_cannot_be_emptied_either(entry):
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("TRUNCATE audit_log")
+
+
+@pytest.mark.parametrize("sql", [sql for sql in WRITES if "'{}'" not in sql and "ip = NULL" not in sql])
+def test_purge_opens_no_more_than_what_was_personal(owner, entry, sql):
+    User.all_objects.filter(pk=owner.user.pk).purge()
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(sql, entry.pk)
+
+
+def test_values_cannot_be_replaced_after_a_purge(owner, entry):
+    User.all_objects.filter(pk=owner.user.pk).purge()
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("""UPDATE audit_log SET changes = '{"name": [null, "Eve"]}' WHERE id = %s""", entry.pk)
+
+
+# Personal data
+
+
+def test_purge_leaves_entries_without_personal_data(owner, superuser, entry, make_stock):
+    stock = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1}).json()
+    superuser.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    before = AuditEntry.objects.count()
+    superuser.delete(f"/api/v1/users/{owner.user.pk}?permanent=true")
+    theirs = AuditEntry.objects.filter(owner_id=owner.user.pk)
+    assert {str(each.changes) for each in theirs} == {"{}"}
+    assert {each.ip for each in AuditEntry.objects.filter(user_id=owner.user.pk)} == {None}
+    assert AuditEntry.objects.count() == before + 2
+    assert {each.action for each in theirs} >= {"create", "update", "purge"}
+    # Who did it, and from where, is not theirs.
+    assert theirs.get(action="update", object_type="stocks").ip == "127.0.0.1"
+    assert theirs.get(action="purge", object_type="users").user_id == superuser.user.pk
+
+
+def test_purge_leaves_the_entries_of_others_alone(owner, stranger, make_stock):
+    other = make_stock(stranger.user)
+    stranger.patch(f"/api/v1/stocks/{other.pk}", {"price": 2})
+    User.all_objects.filter(pk=owner.user.pk).purge()
+    kept = AuditEntry.objects.of_row(Stock, other.pk).latest("id")
+    assert (kept.changes, kept.ip) == ({"price": [175.5, 2]}, "127.0.0.1")
+
+
+def test_purged_stock_loses_its_values_and_its_owner_nothing(owner, entry, make_stock):
+    stock = make_stock(owner.user)
+    Stock.all_objects.filter(pk=stock.pk).purge()
+    assert {str(each.changes) for each in AuditEntry.objects.of_row(Stock, stock.pk)} == {"{}"}
+    assert AuditEntry.objects.get(pk=entry.pk).ip == "127.0.0.1"
+
+
+def test_purge_empties_what_the_admin_remembers(client, make_user, owner):
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    page = f"/admin/users/user/{owner.user.pk}/change/"
+    client.post(page, {"username": "renamed", "email": owner.user.email, "is_active": "on"})
+    assert LogEntry.objects.get().object_repr == "renamed"
+    User.all_objects.filter(pk=owner.user.pk).purge()
+    assert (LogEntry.objects.get().object_repr, LogEntry.objects.get().change_message) == ("", "")
+
+
+# The triggers come and go
+
+
+@pytest.mark.django_db(transaction=True)
+def test_flush_empties_everything_and_the_refusal_stays(owner):
+    assert AuditEntry.objects.exists()
+    call_command("flush", interactive=False, verbosity=0)
+    assert not AuditEntry.objects.exists()
+    User.objects.create_user("ada")
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("DELETE FROM audit_log")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migration_goes_back_and_forth(owner):
+    executor = MigrationExecutor(connection)
+    executor.migrate([("records", None)])
+    assert "audit_log" not in connection.introspection.table_names()
+    executor = MigrationExecutor(connection)
+    executor.migrate([("records", "0001_audit_log")])
+    User.objects.create_user("ada")
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("DELETE FROM audit_log")
+
+
+def test_migration_depends_on_nobody():
+    assert import_module("records.migrations.0001_audit_log").Migration.dependencies == []

@@ -1,0 +1,490 @@
+"""Whatever is written, the log tells of: every model with a Record, by every way of writing."""
+
+import uuid
+from decimal import Decimal
+from itertools import count
+
+import orjson
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.core import serializers
+from django.core.management import call_command
+from django.db import DatabaseError, NotSupportedError, connection, models, transaction
+from django.db.models import F
+from django.test import Client as Browser
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from records import audit
+from records.history import AuditEntry, as_json, from_json
+from records.models import BOOKKEEPING, Record, SoftDeletable
+from stocks.models import Stock
+from users.models import User
+
+RECORDS = [model for model in apps.get_models() if issubclass(model, Record)]
+SOFT = [model for model in RECORDS if issubclass(model, SoftDeletable)]
+
+_numbers = count(1)
+
+
+def any_value(field):
+    """Something that the database takes, and another one each time."""
+    number = next(_numbers)
+    if field.choices:
+        return field.choices[0][0]
+    if isinstance(field, models.ForeignKey):
+        return made(field.related_model).pk
+    samples = {
+        models.EmailField: f"a{number}@example.com",
+        models.URLField: f"https://example.com/{number}",
+        models.UUIDField: uuid.uuid4(),
+        models.DateTimeField: timezone.now(),
+        models.DateField: timezone.now().date(),
+        models.BooleanField: False,
+        models.DecimalField: Decimal(number),
+        models.JSONField: {"number": number},
+        models.SmallIntegerField: number % 100,
+        models.IntegerField: number,
+        models.FloatField: number / 2,
+        models.CharField: f"A{number}",
+        models.TextField: f"A{number}",
+    }
+    return next(value for kind, value in samples.items() if isinstance(field, kind))
+
+
+def unsaved(model):
+    required = [
+        field
+        for field in model._meta.concrete_fields
+        if not (field.primary_key or field.has_default() or field.null or getattr(field, "auto_now_add", False))
+    ]
+    return model(**{field.attname: any_value(field) for field in required if field.name not in BOOKKEEPING})
+
+
+def made(model):
+    row = unsaved(model)
+    row.save()
+    return row
+
+
+def changeable(model):
+    """A column that anybody may change to anything of its kind."""
+    return next(
+        field
+        for field in model._meta.concrete_fields
+        if field.editable and not (field.is_relation or field.choices or field.attname in model.secret_fields)
+        and isinstance(field, models.CharField)
+    )  # fmt: skip
+
+
+def entries(row):
+    return list(AuditEntry.objects.of_row(type(row), row.pk).order_by("id"))
+
+
+def actions(row):
+    return [entry.action for entry in entries(row)]
+
+
+def set_name(row):
+    field = changeable(type(row))
+    setattr(row, field.attname, any_value(field))
+    return field.attname
+
+
+# Every way of writing
+
+
+def by_save(row):
+    set_name(row)
+    row.save()
+
+
+def by_save_of_named_fields(row):
+    row.save(update_fields=[set_name(row)])
+
+
+def by_save_of_an_expression(row):
+    row.created_at = F("updated_at")
+    row.save()
+
+
+def by_save_of_what_was_not_loaded(row):
+    name = changeable(type(row)).attname
+    partial = type(row).objects.only("pk").get(pk=row.pk)
+    setattr(partial, name, any_value(changeable(type(row))))
+    partial.save()
+
+
+def by_save_over_the_key(row):
+    other = unsaved(type(row))
+    other.pk = row.pk
+    other.save()
+
+
+def by_update(row):
+    field = changeable(type(row))
+    type(row).objects.filter(pk=row.pk).update(**{field.name: any_value(field)})
+
+
+def by_update_of_an_expression(row):
+    type(row).objects.filter(pk=row.pk).update(created_at=F("updated_at"))
+
+
+def by_update_or_create(row):
+    field = changeable(type(row))
+    type(row).objects.update_or_create(pk=row.pk, defaults={field.name: any_value(field)})
+
+
+def by_bulk_update(row):
+    type(row).objects.bulk_update([row], [set_name(row)])
+
+
+def by_loaddata(row):
+    set_name(row)
+    for each in serializers.deserialize("json", serializers.serialize("json", [row])):
+        each.save()
+
+
+def by_admin(row):
+    model = type(row)
+    page = reverse_admin(model, "change", row.pk)
+    browser = Browser()
+    browser.force_login(User.objects.create_superuser(f"admin{next(_numbers)}"))
+    form = browser.get(page).context["adminform"].form
+    stored = {name: form[name].value() for name in form.fields}
+    data = {name: value for name, value in stored.items() if value not in (None, False)}
+    field = changeable(model)
+    answer = browser.post(page, data | {field.name: f"A{next(_numbers)}B"})
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
+
+
+def reverse_admin(model, page, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+CHANGES = [
+    by_save, by_save_of_named_fields, by_save_of_an_expression, by_save_of_what_was_not_loaded, by_save_over_the_key,
+    by_update, by_update_of_an_expression, by_update_or_create, by_bulk_update, by_loaddata, by_admin,
+]  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_told_once(model, change):
+    row = model.objects.get(pk=made(model).pk)
+    change(row)
+    assert actions(row) in (["create", "update"], ["create", "password_change"])
+    assert model.objects.get(pk=row.pk).version == 2
+    assert_replays(row)
+
+
+def assert_replays(row):
+    """The entries from first to last lead to the row as it is, each from where the one before it left off."""
+    model, values = type(row), {}
+    stored = model.all_objects.get(pk=row.pk)
+    for entry in entries(row):
+        for name, (old, new) in entry.changes.items():
+            assert values.get(name) == old or name == "created_at"
+            values[name] = new
+    for field in model.audited_fields():
+        if field.attname in values:
+            assert from_json(field, values[field.attname]) == getattr(stored, field.attname)
+        else:
+            assert getattr(stored, field.attname) in (None, "") or field.name == "created_at"
+
+
+def insert_by_save(model):
+    return [made(model)]
+
+
+def insert_by_create(model):
+    row = unsaved(model)
+    columns = [field.attname for field in model._meta.concrete_fields if not field.primary_key]
+    return [model.objects.create(**{name: getattr(row, name) for name in columns})]
+
+
+def insert_by_bulk_create(model):
+    return model.objects.bulk_create([unsaved(model), unsaved(model)])
+
+
+def insert_by_loaddata(model):
+    row = unsaved(model)
+    row.created_at = row.updated_at = timezone.now()
+    if isinstance(model._meta.pk, models.AutoField):
+        row.pk = 1_000_000 + next(_numbers)
+    for each in serializers.deserialize("json", serializers.serialize("json", [row])):
+        each.save()
+    return [row]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+@pytest.mark.parametrize("insert", [insert_by_save, insert_by_create, insert_by_bulk_create, insert_by_loaddata])
+def test_every_creation_is_told_once(model, insert):
+    for row in insert(model):
+        assert actions(row) == ["create"]
+        assert_replays(row)
+
+
+def delete_row(row):
+    row.delete()
+
+
+def delete_rows(row):
+    type(row).objects.filter(pk=row.pk).delete()
+
+
+def delete_in_admin(row):
+    browser = Browser()
+    browser.force_login(User.objects.create_superuser(f"admin{next(_numbers)}"))
+    selected = {"action": "delete_selected", "_selected_action": row.pk, "post": "yes"}
+    assert browser.post(reverse_admin(type(row), "changelist"), selected).status_code == 302
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+@pytest.mark.parametrize("delete", [delete_row, delete_rows, delete_in_admin])
+def test_every_deletion_is_told_once(model, delete):
+    row = made(model)
+    delete(row)
+    assert actions(row) == ["create", "delete"]
+    assert not model.objects.filter(pk=row.pk).exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", SOFT)
+def test_restoring_is_told_once(model):
+    row = made(model)
+    row.delete()
+    row.restore()
+    assert actions(row) == ["create", "delete", "restore"]
+    assert_replays(row)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+def test_purging_is_told_without_a_value(model):
+    row = made(model)
+    model.all_objects.filter(pk=row.pk).purge()
+    assert [(entry.action, entry.changes) for entry in entries(row)] == [("create", {}), ("purge", {})]
+
+
+@pytest.mark.parametrize("model", RECORDS)
+def test_every_record_is_managed_in_the_admin(model):
+    assert admin.site.is_registered(model)
+
+
+# The bulk forms
+
+
+BULK = {
+    "update": lambda rows: rows.update(created_at=timezone.now()),
+    "expression": lambda rows: rows.update(created_at=F("updated_at")),
+    "delete": lambda rows: rows.delete(),
+    "purge": lambda rows: rows.purge(),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+@pytest.mark.parametrize("form", BULK)
+def test_bulk_forms_take_a_constant_number_of_statements(model, form):
+    counts = []
+    for number in (1, 2, 40):  # the first time something may be read that is then remembered
+        made = model.objects.bulk_create([unsaved(model) for _ in range(number)])
+        with CaptureQueriesContext(connection) as queries:
+            BULK[form](model.objects.filter(pk__in=[row.pk for row in made]))
+        assert AuditEntry.objects.of_row(model, made[-1].pk).count() == 2
+        counts.append(len(queries))
+    assert counts[1] == counts[2] <= 25
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", RECORDS)
+def test_many_creations_take_one_statement_of_the_log(model):
+    rows = [unsaved(model) for _ in range(200)]
+    with CaptureQueriesContext(connection) as queries:
+        model.objects.bulk_create(rows)
+    assert sum("INSERT INTO audit_log" in query["sql"] for query in queries) == 1
+    assert AuditEntry.objects.filter(action="create", object_id__in=[str(row.pk) for row in rows]).count() >= 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("how", [{"ignore_conflicts": True}, {"update_conflicts": True, "update_fields": ["price"]}])
+def test_insert_that_does_not_tell_what_it_did_is_refused(owner, how):
+    with pytest.raises(NotSupportedError):
+        Stock.objects.bulk_create([Stock(owner=owner.user, name="A", price=1, quantity=1)], **how)
+
+
+# What is told
+
+
+@pytest.fixture
+def stock(owner, make_stock):
+    return Stock.objects.get(pk=make_stock(owner.user).pk)
+
+
+def last(row):
+    return entries(row)[-1]
+
+
+def test_entry_has_old_and_new_values_of_changed_fields_only(stock):
+    Stock.objects.filter(pk=stock.pk).update(price=Decimal("190.25"), quantity=stock.quantity)
+    assert last(stock).changes == {"price": [175.5, 190.25]}
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda stock: stock.save(),
+        lambda stock: Stock.objects.filter(pk=stock.pk).update(price="175.50", name="aapl"),
+        lambda stock: Stock.objects.filter(pk=stock.pk).update(price=F("price")),
+        lambda stock: Stock.objects.bulk_update([stock], ["price"]),
+        lambda stock: Stock.objects.filter(pk=-1).update(price=1),
+        lambda stock: Stock.objects.deleted().filter(pk=stock.pk).restore(),
+        lambda stock: Stock.objects.reprice({"AAPL": Decimal("175.5")}),
+        lambda stock: stock.owner.groups.clear(),
+    ],
+)
+def test_what_changes_nothing_writes_nothing(stock, nothing):
+    before = AuditEntry.objects.count()
+    nothing(stock)
+    assert (Stock.objects.get(pk=stock.pk).version, AuditEntry.objects.count()) == (1, before)
+
+
+def test_old_value_is_what_the_row_had_not_what_was_read(stock):
+    Stock.objects.filter(pk=stock.pk).update(price=2)
+    stock.price = Decimal(3)
+    stock.save()
+    assert (last(stock).changes, stock.version) == ({"price": [2, 3]}, 3)
+
+
+def test_save_of_what_somebody_else_saved_already_tells_nothing(stock):
+    Stock.objects.filter(pk=stock.pk).update(price=2)
+    stock.price = Decimal(2)
+    stock.save()
+    assert (len(entries(stock)), stock.version) == (2, 2)
+
+
+def test_version_read_alone_makes_no_old_values_true(stock):
+    Stock.objects.filter(pk=stock.pk).update(price=2)
+    stock.refresh_from_db(fields=["version"])
+    stock.price = Decimal(3)
+    stock.save()
+    assert last(stock).changes == {"price": [2, 3]}
+
+
+def test_save_costs_an_update_and_an_entry(stock):
+    stock.price = Decimal(2)
+    with CaptureQueriesContext(connection) as queries:
+        stock.save()
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "INSERT"]
+
+
+def test_change_that_is_taken_back_leaves_no_entry(stock):
+    before = AuditEntry.objects.count()
+    with transaction.atomic():
+        Stock.objects.filter(pk=stock.pk).update(price=2)
+        transaction.set_rollback(True)
+    assert AuditEntry.objects.count() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_entry_that_cannot_be_written_takes_the_change_back(stock, monkeypatch):
+    monkeypatch.setattr("records.history.AuditEntryQuerySet.INSERT", "INSERT INTO nowhere")
+    stock.price = Decimal(2)
+    with pytest.raises(DatabaseError):
+        stock.save()
+    assert Stock.objects.get(pk=stock.pk).price == Decimal("175.5")
+
+
+def test_repricing_tells_each_row_its_own(owner, make_stock):
+    first, second, same = (make_stock(owner.user, price=price) for price in (1, 2, 190))
+    Stock.objects.reprice({"AAPL": Decimal(190)})
+    assert [last(row).changes for row in (first, second)] == [{"price": [1, 190]}, {"price": [2, 190]}]
+    assert actions(same) == ["create"]
+
+
+def test_stocks_that_go_with_their_user_are_told_of(owner, stock):
+    owner.user.delete()
+    assert (actions(stock)[-1], actions(owner.user)[-1]) == ("delete", "delete")
+    assert last(stock).changes["deletion"] == last(owner.user).changes["deletion"]
+
+
+def test_groups_of_a_person_are_told_like_a_column(owner):
+    [first, second] = [Group.objects.create(name=name) for name in ("first", "second")]
+    owner.user.groups.add(first)
+    owner.user.groups.set([second])
+    second.user_set.remove(owner.user)
+    told = [entry.changes["groups"] for entry in entries(owner.user) if "groups" in entry.changes]
+    assert told == [[[], [first.pk]], [[first.pk], []], [[], [second.pk]], [[second.pk], []]]
+    second.user_set.add(owner.user)
+    owner.user.groups.clear()
+    assert last(owner.user).changes == {"groups": [[second.pk], []]}
+
+
+def test_password_is_never_told(make_user):
+    user = make_user(password="correct-horse-7-battery")
+    user.set_password("another-horse-8-battery")
+    user.save()
+    User.objects.filter(pk=user.pk).update(password="!x", name="Ada")
+    assert [(entry.action, entry.changes) for entry in entries(user)[1:]] == [
+        ("password_change", {}),
+        ("password_change", {"name": [None, "Ada"]}),
+    ]
+    assert "password" not in entries(user)[0].changes
+
+
+def test_command_acts_under_an_id_of_its_own(db, monkeypatch):
+    monkeypatch.setattr(audit, "_request_id", type(audit._request_id)("test", default=None))
+    audit.begin_command("loaddata")
+    call_command("loaddata", "demo", verbosity=0)
+    ids = set(AuditEntry.objects.filter(object_type="stocks").values_list("request_id", flat=True))
+    assert len(ids) == 1
+    assert ids.pop().startswith("loaddata-")
+
+
+def test_entry_says_who_and_from_where(owner):
+    answer = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
+    [entry] = AuditEntry.objects.of_row(Stock, answer.json()["id"])
+    assert (entry.user_id, entry.owner_id, entry.ip, entry.request_id, entry.outcome) == (
+        owner.user.pk, owner.user.pk, "127.0.0.1", answer.headers["X-Request-ID"], "success",
+    )  # fmt: skip
+
+
+def test_owner_of_an_entry_is_whose_row_it_is_afterwards(stock, stranger):
+    before = stock.owner_id
+    Stock.objects.filter(pk=stock.pk).update(owner=stranger.user)
+    assert (last(stock).owner_id, last(stock).changes) == (stranger.user.pk, {"owner_id": [before, stranger.user.pk]})
+
+
+EXACT = [
+    (models.DecimalField(max_digits=30, decimal_places=10), Decimal("12345678901234567890.1234567891")),
+    (models.DecimalField(max_digits=15, decimal_places=4), Decimal("99999999999.9999")),
+    (models.DecimalField(max_digits=15, decimal_places=4), Decimal("0.0001")),
+    (models.DecimalField(max_digits=15, decimal_places=4), Decimal("2")),
+    (models.FloatField(), 0.1 + 0.2),
+    (models.BigIntegerField(), 2**63 - 1),
+    (models.BooleanField(), False),
+    (models.DateTimeField(), timezone.now()),
+    (models.DateField(), timezone.now().date()),
+    (models.UUIDField(), uuid.uuid4()),
+    (models.JSONField(), {"a": [1, None, {"b": "c"}]}),
+    (models.TextField(), "ä\n\"'"),
+    (models.DurationField(), timezone.timedelta(days=1, microseconds=1)),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), EXACT)
+def test_value_comes_back_from_json_exactly(field, value):
+    back = from_json(field, orjson.loads(orjson.dumps(as_json(value))))
+    assert (back, type(back)) == (value, type(value))
+
+
+def test_bookkeeping_is_in_no_entry(stock):
+    by_save(stock)
+    assert not BOOKKEEPING & {name for entry in entries(stock) for name in entry.changes}

@@ -1,0 +1,149 @@
+"""The log in the admin: to be read, to follow its links, and to undo."""
+
+import re
+
+import pytest
+from django.test import Client
+
+from records.history import AuditEntry
+from stocks.models import Stock
+
+LIST = "/admin/records/auditentry/"
+
+
+@pytest.fixture
+def admin(make_user):
+    client = Client(raise_request_exception=False)
+    client.user = make_user(username="boss", is_staff=True, is_superuser=True)
+    client.force_login(client.user)
+    return client
+
+
+@pytest.fixture
+def stock(owner, make_stock):
+    stock = make_stock(owner.user)
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25, "name": "GOOG"}, HTTP_X_REQUEST_ID="request-7")
+    return stock
+
+
+def entry(stock):
+    return AuditEntry.objects.of_row(Stock, stock.pk).latest("id")
+
+
+def rows(admin, query=""):
+    """How many entries a list shows."""
+    return len(re.findall(r'name="_selected_action"', admin.get(f"{LIST}{query}").content.decode()))
+
+
+def test_list_shows_readable_differences_and_links(admin, owner, stock):
+    page = admin.get(f"{LIST}?object_type__exact=stocks").content.decode()
+    assert "name: AAPL → GOOG, price: 175.5 → 190.25" in page
+    assert f'href="/admin/stocks/stock/{stock.pk}/change/">stocks {stock.pk}</a>' in page
+    assert f'href="/admin/users/user/{owner.user.pk}/change/">{owner.user.username}</a>' in page
+    assert f'href="{LIST}?request_id__exact=request-7">request-7</a>' in page
+
+
+def test_page_of_an_entry_shows_a_table_of_differences(admin, stock):
+    page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    assert re.search(r'<th scope="row">price</th>\s*<td>175.5</td>\s*<td>190.25</td>', page)
+    assert f"{LIST}?request_id__exact=request-7" in page
+    assert f"/admin/stocks/stock/{stock.pk}/change/" in page
+
+
+def test_values_are_escaped(admin, owner):
+    owner.patch("/api/v1/users/me", {"bio": "<script>alert(1)</script>"})
+    last = AuditEntry.objects.latest("id")
+    for path in (LIST, f"{LIST}{last.pk}/change/", f"/admin/users/user/{owner.user.pk}/history/"):
+        assert "<script>alert(1)" not in admin.get(path).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("?request_id__exact=request-7", 1),
+        ("?action__exact=purge", 0),
+        ("?outcome__exact=failure", 0),
+        ("?object_type__exact=stocks&action__exact=update", 1),
+        ("?q=request-7", 1),
+        ("?q=nosuch", 0),
+    ],
+)
+def test_filters_and_search(admin, stock, query, expected):
+    assert rows(admin, query) == expected
+
+
+def test_search_by_username_and_row(admin, owner, stock):
+    assert rows(admin, f"?q={owner.user.username.upper()}") >= 2
+    assert rows(admin, f"?q={stock.pk}&object_type__exact=stocks") == 2
+
+
+def test_nothing_can_be_added_changed_or_deleted(admin, stock):
+    page = f"{LIST}{entry(stock).pk}/"
+    assert admin.get(f"{LIST}add/").status_code == 403
+    assert admin.post(f"{page}change/", {"action": "login"}).status_code == 403
+    assert admin.post(f"{page}delete/", {"post": "yes"}).status_code == 403
+    listing = admin.get(LIST).content.decode()
+    assert "delete_selected" not in listing
+    assert "Add audit" not in listing
+
+
+def test_selected_changes_are_undone(admin, stock):
+    answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": entry(stock).pk}, follow=True)
+    assert "Put back 1 row." in answer.content.decode()
+    assert Stock.objects.get(pk=stock.pk).name == "AAPL"
+    assert entry(stock).user_id == admin.user.pk
+
+
+def test_entry_is_undone_by_its_button(admin, stock):
+    page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    [form] = [form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if "undo_entries" in form]
+    data = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    admin.post(re.search('action="([^"]*)"', form)[1], data)
+    assert Stock.objects.get(pk=stock.pk).name == "AAPL"
+
+
+def test_whole_request_is_undone(admin, owner, make_stock):
+    stocks = [make_stock(owner.user) for _ in range(3)]
+    selected = {"action": "delete_selected", "_selected_action": [each.pk for each in stocks], "post": "yes"}
+    admin.post("/admin/stocks/stock/", selected)
+    admin.post(LIST, {"action": "undo_requests", "_selected_action": entry(stocks[0]).pk})
+    assert Stock.objects.filter(owner=owner.user).count() == 3
+
+
+def test_conflict_is_shown(admin, stock):
+    before = entry(stock)
+    Stock.objects.filter(pk=stock.pk).update(price=7)
+    answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": before.pk}, follow=True)
+    assert "price: It was 190.25 then and is 7 now." in answer.content.decode()
+    assert Stock.objects.get(pk=stock.pk).name == "GOOG"
+
+
+def test_reader_of_the_log_is_offered_no_undo(staff_with, client, stock):
+    client.force_login(staff_with("view_auditentry").user)
+    page = client.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    assert "undo_entries" not in client.get(LIST).content.decode() + page
+    client.post(LIST, {"action": "undo_entries", "_selected_action": entry(stock).pk})
+    assert Stock.objects.get(pk=stock.pk).name == "GOOG"
+
+
+def test_history_of_a_row_shows_every_way_of_writing(admin, owner, stock):
+    Stock.objects.filter(pk=stock.pk).update(price=7)
+    page = admin.get(f"/admin/stocks/stock/{stock.pk}/history/").content.decode()
+    assert page.count('<th scope="row">price</th>') == 3
+    assert owner.user.username in page
+    assert f"{LIST}?object_type__exact=stocks&amp;object_id__exact={stock.pk}" in page
+
+
+def test_history_links_to_the_log_for_its_readers_only(staff, client, stock):
+    client.force_login(staff.user)
+    page = client.get(f"/admin/stocks/stock/{stock.pk}/history/").content.decode()
+    assert "190.25" in page
+    assert LIST not in page
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_list_costs_the_same_for_any_number_of_entries(admin, stock, number, django_assert_max_num_queries):
+    for price in range(number):
+        Stock.objects.filter(pk=stock.pk).update(price=price + 1)
+    with django_assert_max_num_queries(5):
+        assert admin.get(LIST).status_code == 200

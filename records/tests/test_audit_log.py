@@ -1,0 +1,250 @@
+"""The log over the API: what is shown, to whom; `/history` of a row."""
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from records import audit
+from records.history import AuditEntry, Change
+from stocks.models import Stock
+from users.models import User
+
+LOG = "/api/v1/admin/audit-logs"
+
+
+@pytest.fixture
+def auditor(staff_with):
+    return staff_with("view_auditentry")
+
+
+@pytest.fixture
+def stock(owner):
+    return owner.post("/api/v1/stocks", {"name": "AAPL", "price": 175.5, "quantity": 10}).json()
+
+
+def entry(auditor, query):
+    [item] = auditor.get(f"{LOG}?{query}").json()["items"]
+    return item
+
+
+def ids(client, path):
+    return [item["id"] for item in client.get(path).json()["items"]]
+
+
+# The list
+
+
+def test_entry_tells_who_did_what_to_which_row(auditor, owner, stock):
+    answer = owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 190.25})
+    item = entry(auditor, "action=update&object_type=stocks")
+    assert item == {
+        "id": item["id"],
+        "at": item["at"],
+        "action": "update",
+        "outcome": "success",
+        "user_id": owner.user.pk,
+        "object_type": "stocks",
+        "object_id": stock["id"],
+        "owner_id": owner.user.pk,
+        "changes": {"price": [175.5, 190.25]},
+        "ip": "127.0.0.1",
+        "request_id": answer.headers["X-Request-ID"],
+    }
+    assert item["at"].endswith("Z")
+
+
+def test_changes_are_named_as_in_the_api(auditor, staff, stranger, stock):
+    staff.patch(f"/api/v1/stocks/{stock['id']}", {"user_id": stranger.user.pk})
+    assert list(entry(auditor, "action=update&object_type=stocks&fields=changes")["changes"]) == ["user_id"]
+
+
+def test_fields_choose(auditor, stock):
+    assert entry(auditor, "object_type=stocks&fields=object_id") == {"object_id": stock["id"]}
+
+
+def test_newest_come_first(auditor, owner, stock):
+    found = ids(auditor, LOG)
+    assert found == sorted(found, reverse=True)
+    assert ids(auditor, f"{LOG}?sort_by=id") == found[::-1]
+
+
+@pytest.mark.parametrize("query", ["size=2", "limit=2", "cursor=&size=2"])
+def test_pages_show_every_entry_once(auditor, owner, stock, query):
+    for price in range(1, 6):
+        owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": price})
+    expected, found = ids(auditor, f"{LOG}?size=200"), []
+    link = f"{LOG}?{query}"
+    while link:
+        page = auditor.get(link).json()
+        found += [item["id"] for item in page["items"]]
+        link = page["links"]["next"]
+    assert found == expected
+
+
+FILTERS = {
+    "user_id": lambda owner, stock: owner.user.pk,
+    "action": lambda owner, stock: "create",
+    "outcome": lambda owner, stock: "success",
+    "object_type": lambda owner, stock: "stocks",
+    "object_id": lambda owner, stock: stock["id"],
+    "owner_id": lambda owner, stock: owner.user.pk,
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filter(auditor, owner, stock, name):
+    value = FILTERS[name](owner, stock)
+    others = {item[name] for item in auditor.get(LOG).json()["items"]} - {value}
+    items = auditor.get(f"{LOG}?{name}={value}").json()["items"]
+    assert items
+    assert {item[name] for item in items} == {value}
+    assert others or name == "outcome"
+
+
+def test_filter_by_request(auditor, owner):
+    body = {"name": "AAPL", "price": 1, "quantity": 1}
+    answer = owner.post("/api/v1/stocks", body, HTTP_X_REQUEST_ID="import-7")
+    assert answer.headers["X-Request-ID"] == "import-7"
+    assert entry(auditor, "request_id=import-7")["object_id"] == answer.json()["id"]
+
+
+def test_filter_by_time(auditor, owner, stock):
+    later = timezone.now().isoformat().replace("+00:00", "Z")
+    owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    assert entry(auditor, f"at__gte={later}")["action"] == "update"
+    assert entry(auditor, f"at__lte={later}&object_type=stocks")["action"] == "create"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["action=steal", "outcome=maybe", "user_id=x", "at__gte=yesterday", "objct_id=1", "sort_by=at", "object_id="],
+)
+def test_bad_parameter_is_named(auditor, query):
+    answer = auditor.get(f"{LOG}?{query}")
+    assert (answer.status_code, query.partition("=")[0] in answer.json()["errors"]) == (400, True)
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+def test_list_costs_one_query_beside_session_and_permissions(
+    auditor, owner, make_stock, rows, django_assert_num_queries
+):
+    for _ in range(rows):
+        make_stock(owner.user)
+    with django_assert_num_queries(3):  # session, permissions, entries
+        assert auditor.get(LOG).status_code == 200
+
+
+def test_entry_is_shown_alone(auditor, stock):
+    item = entry(auditor, "object_type=stocks")
+    assert auditor.get(f"{LOG}/{item['id']}").json() == item
+
+
+def test_missing_entry_is_404(auditor):
+    assert auditor.get(f"{LOG}/9999999").json()["detail"] == "Audit entry with ID 9999999 not found"
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete", "post"])
+def test_log_cannot_be_written_over_the_api(superuser, stock, method):
+    item = entry(superuser, "object_type=stocks")
+    path = LOG if method == "post" else f"{LOG}/{item['id']}"
+    assert getattr(superuser, method)(path, {"action": "login"}).status_code == 405
+
+
+def test_who_may_see_is_a_matter_of_permissions(staff_with, stranger, anonymous):
+    assert staff_with("view_stock", "view_user").get(LOG).status_code == 403
+    assert staff_with("change_auditentry").get(LOG).status_code == 200
+    stranger.user.user_permissions.set(Permission.objects.filter(codename="view_auditentry"))
+    assert stranger.get(LOG).status_code == 403
+    assert anonymous.get(LOG).status_code == 401
+
+
+# Indexes
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="asks PostgreSQL's planner")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "", "user_id=7", "action=purge", "outcome=failure", "object_type=users", "object_id=7",
+        "object_type=stocks&object_id=7", "owner_id=7", "request_id=x", "at__gte=2030-01-01T00:00:00Z",
+        "at__lte=2001-01-01T00:00:00Z",
+    ],
+)  # fmt: skip
+def test_every_filter_meets_an_index(auditor, query):
+    AuditEntry.objects.record(User, "update", [Change(number, number) for number in range(2000)])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE audit_log")
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    with CaptureQueriesContext(connection) as queries:
+        auditor.get(f"{LOG}?{query}")
+        sql = queries[-1]["sql"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan" not in plan
+    assert "Index" in plan
+
+
+# History
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_history_shows_the_entries_of_one_row(owner, stock, slash):
+    owner.post("/api/v1/stocks", {"name": "GOOG", "price": 1, "quantity": 1})
+    owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    items = owner.get(f"/api/v1/stocks/{stock['id']}/history{slash}").json()["items"]
+    assert [(item["action"], item["object_id"]) for item in items] == [("update", stock["id"]), ("create", stock["id"])]
+
+
+def test_history_is_paged_and_filtered(owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    path = f"/api/v1/stocks/{stock['id']}/history"
+    assert owner.get(f"{path}?size=1").json()["pages"] == 2
+    assert len(ids(owner, f"{path}?action=create")) == 1
+    assert owner.get(f"{path}?pric=1").status_code == 400
+
+
+def test_person_sees_their_own_history(owner):
+    owner.patch("/api/v1/users/me", {"name": "Ada"})
+    item = owner.get(f"/api/v1/users/{owner.user.pk}/history?size=1").json()["items"][0]
+    assert (item["action"], item["changes"], item["ip"]) == ("update", {"name": [None, "Ada"]}, "127.0.0.1")
+
+
+def test_strangers_row_has_no_history(stranger, stock):
+    answer, missing = (stranger.get(f"/api/v1/stocks/{number}/history") for number in (stock["id"], 10**9))
+    assert (answer.status_code, missing.status_code) == (404, 404)
+    assert answer.json()["detail"] == f"Stock with ID {stock['id']} not found"
+
+
+def test_deleted_row_has_a_history_for_staff_only(owner, staff, stock):
+    owner.delete(f"/api/v1/stocks/{stock['id']}")
+    path = f"/api/v1/stocks/{stock['id']}/history"
+    assert owner.get(path).status_code == 404
+    assert [item["action"] for item in staff.get(path).json()["items"]] == ["delete", "create"]
+
+
+def test_owner_does_not_learn_from_where_staff_acted(owner, staff, superuser, stock):
+    staff.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    path = f"/api/v1/stocks/{stock['id']}/history?fields=ip"
+    assert owner.get(path).json()["items"] == [{"ip": None}, {"ip": "127.0.0.1"}]
+    assert superuser.get(path).json()["items"] == [{"ip": "127.0.0.1"}, {"ip": "127.0.0.1"}]
+
+
+@pytest.mark.parametrize("bad", ["abc", "9" * 30, "%00"])
+def test_history_of_what_can_be_no_row_is_404(owner, bad):
+    assert owner.get(f"/api/v1/stocks/{bad}/history").status_code == 404
+
+
+def test_history_costs_three_queries(owner, stock, django_assert_num_queries):
+    with django_assert_num_queries(3):  # session, whether the row is theirs, entries
+        owner.get(f"/api/v1/stocks/{stock['id']}/history")
+
+
+# The shell
+
+
+def test_entries_of_a_command_have_no_actor(db, make_user, make_stock):
+    [entry] = AuditEntry.objects.of_row(Stock, make_stock(make_user()).pk)
+    assert (entry.user_id, entry.ip, entry.request_id) == (None, None, audit.request_id())

@@ -1,0 +1,363 @@
+"""Every change can be taken back: one entry, or all that a request did."""
+
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from records.history import AuditEntry
+from stocks.models import Stock
+from users.models import User
+
+LOG = "/api/v1/admin/audit-logs"
+UNDO = f"{LOG}/undo"
+
+
+@pytest.fixture
+def stock(owner, make_stock):
+    return make_stock(owner.user)
+
+
+def last(row):
+    return AuditEntry.objects.of_row(type(row), row.pk).latest("id")
+
+
+def undo(client, row):
+    """Of the last thing that was done to the row."""
+    return client.post(f"{LOG}/{last(row).pk}/undo")
+
+
+def undo_request(client, answer):
+    return client.post(UNDO, {"request_id": answer.headers["X-Request-ID"]})
+
+
+def stored(row):
+    return type(row).all_objects.get(pk=row.pk)
+
+
+# One entry
+
+
+def test_update_is_undone_as_a_new_change(superuser, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25, "quantity": 3})
+    answer = undo(superuser, stock)
+    assert (answer.status_code, answer.json()["undone"]) == (200, 1)
+    assert (stored(stock).price, stored(stock).quantity, stored(stock).version) == (Decimal("175.5"), 10, 3)
+    entry = last(stock)
+    assert (entry.action, entry.changes) == ("undo", {"price": [190.25, 175.5], "quantity": [3, 10]})
+    assert (entry.user_id, entry.request_id) == (superuser.user.pk, answer.json()["request_id"])
+
+
+def test_undo_of_an_undo_does_it_again(superuser, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25})
+    for price in ("175.5", "190.25", "175.5"):
+        assert undo(superuser, stock).status_code == 200
+        assert stored(stock).price == Decimal(price)
+
+
+def test_undo_puts_nulls_back(superuser, owner):
+    owner.patch("/api/v1/users/me", {"age": 36})
+    undo(superuser, owner.user)
+    assert stored(owner.user).age is None
+
+
+def test_undo_of_a_creation_deletes(superuser, owner, stock):
+    assert undo(superuser, stock).status_code == 200
+    assert (stored(stock).is_deleted, last(stock).action) == (True, "undo")
+    assert undo(superuser, stock).status_code == 200
+    assert not stored(stock).is_deleted
+
+
+def test_undo_of_a_deletion_restores(superuser, owner, stock):
+    owner.delete(f"/api/v1/stocks/{stock.pk}?reason=sold")
+    assert undo(superuser, stock).status_code == 200
+    assert owner.get(f"/api/v1/stocks/{stock.pk}").status_code == 200
+
+
+def test_undo_of_a_restoring_deletes_under_the_same_mark(superuser, owner, stock):
+    owner.delete(f"/api/v1/stocks/{stock.pk}?reason=sold")
+    before = stored(stock)
+    superuser.post(f"/api/v1/stocks/{stock.pk}/restore")
+    assert undo(superuser, stock).status_code == 200
+    after = stored(stock)
+    names = ("deleted_at", "deleted_by", "deletion_reason", "deletion")
+    assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
+
+
+def test_undo_of_a_persons_deletion_brings_back_what_went_with_them(superuser, owner, make_stock):
+    before, with_them = make_stock(owner.user), make_stock(owner.user)
+    before.delete()
+    superuser.delete(f"/api/v1/users/{owner.user.pk}")
+    assert undo(superuser, owner.user).status_code == 200
+    assert (stored(before).is_deleted, stored(with_them).is_deleted) == (True, False)
+    assert undo(superuser, owner.user).status_code == 200
+    assert stored(with_them).is_deleted
+    superuser.post(f"/api/v1/users/{owner.user.pk}/restore")
+    assert (stored(before).is_deleted, stored(with_them).is_deleted) == (True, False)
+
+
+def test_undo_puts_groups_back(superuser, owner):
+    [first, second] = [Group.objects.create(name=name) for name in ("first", "second")]
+    owner.user.groups.set([first])
+    owner.user.groups.add(second)
+    assert undo(superuser, owner.user).status_code == 200
+    assert list(owner.user.groups.all()) == [first]
+
+
+def test_deactivation_ends_sessions_also_by_undo(superuser, owner):
+    superuser.patch(f"/api/v1/users/{owner.user.pk}", {"is_active": False})
+    superuser.patch(f"/api/v1/users/{owner.user.pk}", {"is_active": True})
+    fresh = type(owner)(stored(owner.user))
+    assert fresh.get("/api/v1/users/me").status_code == 200
+    entry = AuditEntry.objects.of_row(User, owner.user.pk).filter(action="update").latest("id")
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 200
+    assert fresh.get("/api/v1/users/me").status_code == 401
+
+
+# Conflicts
+
+
+def test_changed_since_is_409_naming_field_then_and_now(superuser, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25, "quantity": 3})
+    entry = last(stock)
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 200})
+    answer = superuser.post(f"{LOG}/{entry.pk}/undo")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (409, "application/problem+json")
+    assert answer.json()["errors"] == {"price": ["It was 190.25 then and is 200 now."]}
+    assert answer.json()["detail"] == f"Stock {stock.pk} has changed since. Nothing was undone."
+    assert (stored(stock).price, stored(stock).quantity) == (200, 3)
+
+
+def test_undo_twice_is_a_conflict(superuser, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25})
+    entry = last(stock)
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 200
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 409
+
+
+def test_change_of_another_field_is_no_conflict(superuser, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 190.25})
+    entry = last(stock)
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"quantity": 3})
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 200
+    assert (stored(stock).price, stored(stock).quantity) == (Decimal("175.5"), 3)
+
+
+def test_creation_of_what_was_changed_since_is_not_undone(superuser, owner):
+    created = AuditEntry.objects.of_row(User, owner.user.pk).get(action="create")
+    owner.patch("/api/v1/users/me", {"bio": "Mathematician"})
+    answer = superuser.post(f"{LOG}/{created.pk}/undo")
+    assert (answer.status_code, answer.json()["errors"]) == (
+        409, {"bio": ["It was empty then and is Mathematician now."]},
+    )  # fmt: skip
+
+
+def test_old_value_that_is_taken_is_a_conflict(superuser, owner, make_user):
+    former = owner.user.username
+    owner.patch("/api/v1/users/me", {"username": "renamed"})
+    entry = last(owner.user)
+    make_user(username=former.upper())
+    answer = superuser.post(f"{LOG}/{entry.pk}/undo")
+    assert (answer.status_code, answer.json()["errors"]) == (409, {"username": ["Username already in use"]})
+    assert stored(owner.user).username == "renamed"
+
+
+def test_stock_of_a_deleted_person_is_not_restored_alone(superuser, owner, stock):
+    owner.delete(f"/api/v1/stocks/{stock.pk}")
+    entry = last(stock)
+    owner.user.delete()
+    answer = superuser.post(f"{LOG}/{entry.pk}/undo")
+    assert (answer.status_code, "restore the owner first" in answer.json()["detail"]) == (409, True)
+
+
+def test_last_superuser_stays_one(superuser):
+    User.objects.superusers().exclude(pk=superuser.user.pk).update(is_superuser=False)
+    User.objects.filter(pk=superuser.user.pk).update(is_staff=True)
+    superuser.user.refresh_from_db()
+    created = AuditEntry.objects.of_row(User, superuser.user.pk).get(action="create")
+    answer = superuser.post(f"{LOG}/{created.pk}/undo")
+    assert (answer.status_code, "last active superuser" in answer.json()["detail"]) == (409, True)
+
+
+def not_undoable(owner, make_stock):
+    purged, user = make_stock(owner.user), owner.user
+    Stock.all_objects.filter(pk=purged.pk).purge()
+    user.set_password("another-horse-8-battery")
+    user.save()
+    log = AuditEntry.objects
+    return {
+        "purge": log.of_row(Stock, purged.pk).get(action="purge"),
+        "creation of what was purged": log.of_row(Stock, purged.pk).get(action="create"),
+        "password": log.of_row(User, user.pk).get(action="password_change"),
+        "login": log.of_row(User, user.pk).filter(action="login").earliest("id"),
+    }
+
+
+@pytest.mark.parametrize("what", ["purge", "creation of what was purged", "password", "login"])
+def test_what_cannot_be_put_back_is_409(superuser, owner, make_stock, what):
+    entry = not_undoable(owner, make_stock)[what]
+    before = AuditEntry.objects.count()
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 409
+    assert AuditEntry.objects.count() == before
+
+
+def test_missing_entry_is_404(superuser):
+    assert superuser.post(f"{LOG}/99999999/undo").status_code == 404
+
+
+def test_unknown_field_in_the_body_is_400(superuser, owner, stock):
+    assert superuser.post(f"{LOG}/{last(stock).pk}/undo", {"force": True}).status_code == 400
+    assert not stored(stock).is_deleted
+
+
+# Requests
+
+
+def test_whole_request_is_undone(superuser, owner, stranger, make_stock):
+    holders = ((owner, 1), (owner, 2), (stranger, 3))
+    prices = {make_stock(each.user, name="OWN", price=price).pk: price for each, price in holders}
+    answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"OWN": 190.25}})
+    undone = undo_request(superuser, answer)
+    assert (undone.status_code, undone.json()["undone"]) == (200, 3)
+    assert {pk: Stock.objects.get(pk=pk).price for pk in prices} == prices
+    again = undo_request(superuser, undone)
+    assert (again.status_code, set(Stock.objects.filter(pk__in=prices).values_list("price", flat=True))) == (
+        200, {Decimal("190.25")},
+    )  # fmt: skip
+
+
+def test_request_with_one_conflict_undoes_nothing(superuser, owner, make_stock):
+    first, second = make_stock(owner.user, price=1), make_stock(owner.user, price=2)
+    answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 190.25}})
+    owner.patch(f"/api/v1/stocks/{second.pk}", {"price": 7.5})
+    undone = undo_request(superuser, answer)
+    assert undone.status_code == 409
+    [(name, [text])] = undone.json()["errors"].items()
+    assert name == f"stocks.{second.pk}.price"
+    assert text.startswith("It was 190.25 then and is 7.5")
+    assert (stored(first).price, stored(second).price) == (Decimal("190.25"), Decimal("7.5"))
+
+
+def test_many_conflicts_are_counted_and_some_named(superuser, owner, make_stock):
+    rows = [make_stock(owner.user, price=1) for _ in range(30)]
+    answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 2}})
+    Stock.objects.filter(pk__in=[row.pk for row in rows]).update(price=3)
+    undone = undo_request(superuser, answer).json()
+    assert (len(undone["errors"]), "So have 29 others." in undone["detail"]) == (20, True)
+
+
+def test_bulk_deletion_in_the_admin_is_undone(client, superuser, owner, make_stock):
+    rows = [make_stock(owner.user) for _ in range(3)]
+    client.force_login(superuser.user)
+    selected = {"action": "delete_selected", "_selected_action": [row.pk for row in rows], "post": "yes"}
+    answer = client.post("/admin/stocks/stock/", selected)
+    assert not Stock.objects.filter(owner=owner.user).exists()
+    assert undo_request(superuser, answer).json()["undone"] == 3
+    assert Stock.objects.filter(owner=owner.user).count() == 3
+
+
+def test_deletion_of_a_person_is_undone_with_their_stocks(superuser, owner, stock):
+    answer = superuser.delete(f"/api/v1/users/{owner.user.pk}")
+    assert undo_request(superuser, answer).json()["undone"] == 2
+    assert (stored(stock).is_deleted, stored(owner.user).is_deleted) == (False, False)
+
+
+def test_several_changes_of_one_row_are_undone_together(superuser, owner, stock):
+    for price in (2, 3):
+        owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": price}, HTTP_X_REQUEST_ID="batch")
+    assert superuser.post(UNDO, {"request_id": "batch"}).json()["undone"] == 1
+    assert (stored(stock).price, last(stock).changes) == (Decimal("175.5"), {"price": [3, 175.5]})
+
+
+def test_somebody_elses_change_between_two_of_one_request_is_a_conflict(superuser, owner, stock):
+    for price, request in ((2, "batch"), (5, "other"), (3, "batch")):
+        owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": price}, HTTP_X_REQUEST_ID=request)
+    answer = superuser.post(UNDO, {"request_id": "batch"})
+    assert (answer.status_code, answer.json()["errors"]) == (
+        409, {f"stocks.{stock.pk}.price": ["It was 2 then and is 5 now."]},
+    )  # fmt: skip
+
+
+def test_row_that_was_made_and_changed_in_one_request_is_deleted(superuser, owner):
+    made = owner.post("/api/v1/stocks", {"name": "A", "price": 1, "quantity": 1}, HTTP_X_REQUEST_ID="batch").json()
+    owner.patch(f"/api/v1/stocks/{made['id']}", {"price": 2}, HTTP_X_REQUEST_ID="batch")
+    assert superuser.post(UNDO, {"request_id": "batch"}).status_code == 200
+    assert Stock.all_objects.get(pk=made["id"]).is_deleted
+
+
+def test_statements_do_not_grow_with_the_rows(superuser, owner, make_stock):
+    counts = []
+    for number in (2, 30):
+        Stock.objects.bulk_create(
+            [Stock(owner=owner.user, name="MANY", price=price + 1, quantity=1) for price in range(number)]
+        )
+        answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"MANY": 1000}})
+        with CaptureQueriesContext(connection) as queries:
+            assert undo_request(superuser, answer).json()["undone"] >= number
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_ten_thousand_rows_are_undone(superuser, owner):
+    rows = [Stock(owner=owner.user, name="MANY", price=number + 1, quantity=1) for number in range(10_000)]
+    Stock.objects.bulk_create(rows)
+    answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"MANY": 99999}})
+    assert undo_request(superuser, answer).json()["undone"] == 10_000
+    found = Stock.objects.filter(name="MANY").order_by("id").values_list("price", flat=True)
+    assert list(found) == [row.price for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"), [({}, "request_id"), ({"request_id": "nosuch"}, "request_id"), ({"request": "x"}, "request")]
+)
+def test_request_that_is_not_known_is_400(superuser, body, name):
+    answer = superuser.post(UNDO, body)
+    assert (answer.status_code, name in answer.json()["errors"]) == (400, True)
+
+
+# Who may
+
+
+def test_undo_needs_change_permission(staff_with, owner, stock):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2})
+    entry = last(stock)
+    lacking = [("view_auditentry", "change_stock"), ("change_auditentry",), ("change_auditentry", "delete_stock")]
+    for permissions in lacking:
+        assert staff_with(*permissions).post(f"{LOG}/{entry.pk}/undo").status_code == 403
+    assert staff_with("change_auditentry", "change_stock").post(f"{LOG}/{entry.pk}/undo").status_code == 200
+
+
+def test_undo_of_a_creation_needs_delete_permission(staff_with, stock):
+    entry = last(stock)
+    assert staff_with("change_auditentry", "change_stock").post(f"{LOG}/{entry.pk}/undo").status_code == 403
+    assert staff_with("change_auditentry", "delete_stock").post(f"{LOG}/{entry.pk}/undo").status_code == 200
+
+
+@pytest.mark.parametrize("grant", ["is_superuser", "groups"])
+def test_staff_cannot_undo_their_way_to_more_rights(staff_with, grant):
+    staff = staff_with("change_auditentry", "change_user")
+    group = Group.objects.create(name="admins")
+    if grant == "groups":
+        staff.user.groups.set([group])
+        staff.user.groups.clear()
+    else:
+        staff.user.is_superuser = True
+        staff.user.save()
+        User.objects.create_superuser("another", "another@example.com")
+        User.objects.filter(pk=staff.user.pk).update(is_superuser=False)
+    assert undo(staff, staff.user).status_code == 403
+    fresh = stored(staff.user)
+    assert (fresh.is_superuser, fresh.groups.exists()) == (False, False)
+
+
+def test_staff_cannot_undo_what_was_done_to_a_superuser(staff_with, superuser):
+    superuser.patch("/api/v1/users/me", {"name": "Ada"})
+    assert undo(staff_with("change_auditentry", "change_user"), superuser.user).status_code == 403
+
+
+def test_staff_may_undo_the_creation_of_an_ordinary_user(staff_with, make_user):
+    user = make_user()
+    assert undo(staff_with("change_auditentry", "delete_user"), user).status_code == 200
+    assert stored(user).is_deleted

@@ -1,0 +1,128 @@
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from records import audit
+from records.filters import AuditEntryFilterSet
+from records.history import AuditEntry
+from records.rest.permissions import RecordPermission
+from records.rest.serializers import StrictSerializer
+from records.rest.views import ReadOnlyViewSet, not_found, typed_id
+from records.serializers import AuditEntrySerializer
+from records.undo import resource_names, undo
+
+
+class AuditPermission(RecordPermission):
+    """Staff with view permission read the log, with change permission they undo what it tells of."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        # A method that is not allowed here is that for everybody.
+        return view.detail or view.action is None or request.user.may("view", AuditEntry)
+
+
+class UndoRequestSerializer(StrictSerializer):
+    request_id = serializers.CharField(max_length=64, help_text="`request_id` of the entries to undo.")
+
+
+class UndoneSerializer(StrictSerializer):
+    undone = serializers.IntegerField(help_text="How many rows were put back.")
+    request_id = serializers.CharField(help_text="The id of this request, by which the undoing can be undone.")
+
+
+class AuditEntryViewSet(ReadOnlyViewSet):
+    """The audit log."""
+
+    queryset = AuditEntry.objects.all()
+    serializer_class = AuditEntrySerializer
+    filterset_class = AuditEntryFilterSet
+    permission_classes: Any = (AuditPermission,)
+    sort_fields = ("id",)
+    default_sort = "-id"
+    helping_columns: ClassVar[tuple[str, ...]] = ("object_type", "user_id")
+
+    def get_queryset(self) -> QuerySet:
+        if getattr(self, "swagger_fake_view", False):
+            return AuditEntry.objects.none()
+        return AuditEntry.objects.visible_to(self.request.user)
+
+    def verb(self) -> str | None:
+        return "change" if self.action in {"undo", "undo_request"} else None
+
+    def present(self, row: dict[str, Any]) -> None:
+        """Ids and fields as the resource has them that the entry is about."""
+        if (row.get("object_id") or "").isdecimal():
+            row["object_id"] = int(row["object_id"])
+        if row.get("changes"):
+            names = resource_names(row["object_type"])
+            row["changes"] = {names.get(name, name): change for name, change in row["changes"].items()}
+
+    @extend_schema(request=None, responses=UndoneSerializer, operation_id="admin_audit_logs_undo_entry")
+    @action(detail=True, methods=["post"])
+    def undo(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Put a row back to what it was before this entry.
+
+        That is a new change, which has an entry of its own and can be undone too. Of a creation the row is deleted, of
+        a deletion restored, with what went with it. 409 names the fields that have changed since.
+        """
+        StrictSerializer(data=request.data).is_valid(raise_exception=True)
+        return self._undo(AuditEntry.objects.filter(pk=self.get_object().pk))
+
+    @extend_schema(
+        request=UndoRequestSerializer,
+        operation_id="admin_audit_logs_undo_request",
+        responses=UndoneSerializer,
+        examples=[OpenApiExample("one request", {"request_id": "57aa540a-4823-4d1b-bf5d-2efe27ea4db8"})],
+    )
+    @action(detail=False, methods=["post"], url_path="undo", serializer_class=UndoRequestSerializer)
+    def undo_request(self, request: Request) -> Response:
+        """Put back every row that one request changed, all or none.
+
+        409 names the rows, and their fields, that have changed since.
+        """
+        serializer = UndoRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        entries = AuditEntry.objects.filter(**serializer.validated_data)
+        if not entries.exists():
+            raise ValidationError({"request_id": ["The log knows of no such request."]})
+        return self._undo(entries)
+
+    def _undo(self, entries: QuerySet) -> Response:
+        return Response({"undone": undo(entries, self.request.user), "request_id": audit.request_id()})
+
+
+class HistoryViewSet(AuditEntryViewSet):
+    """The entries about one row of another resource, for whoever may see the row."""
+
+    permission_classes: Any = (RecordPermission,)
+    #: The viewset of that resource.
+    resource: ClassVar[Any] = None
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self.action is None:
+            return  # a method that is not allowed, whatever the row
+        model = self.resource.queryset.model
+        self.row_key = typed_id(model, kwargs["id"])
+        rows = model.all_objects if request.user.may("view", model) else model.objects
+        if not rows.visible_to(request.user).filter(pk=self.row_key).exists():
+            raise not_found(model, kwargs["id"])
+        self.sees_everything = request.user.may("view", AuditEntry)
+
+    def get_queryset(self) -> QuerySet:
+        if getattr(self, "swagger_fake_view", False):
+            return AuditEntry.objects.none()
+        return AuditEntry.objects.of_row(self.resource.queryset.model, self.row_key)
+
+    def present(self, row: dict[str, Any]) -> None:
+        super().present(row)
+        # Where somebody else was when they changed the row is theirs to know, and the administrators'.
+        if "ip" in row and not self.sees_everything and row["user_id"] != self.request.user.pk:
+            row["ip"] = None
