@@ -119,7 +119,7 @@ class RecordQuerySet(models.QuerySet):
             if not before:
                 return 0
             # Others may have made rows meanwhile that it applies to: what is not locked stays as it is.
-            rows = self.filter(AnyOf("pk", before))
+            rows = (self if self.query.annotations else self._everything()).filter(AnyOf("pk", before))
             if audited:
                 rows = rows.filter(reduce(or_, (_differs(field, fields[field]) for field in audited)))
             stamps = {"updated_at": timezone.now(), **values, "version": F("version") + 1}

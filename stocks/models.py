@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Self
 
 from django.core.validators import RegexValidator
 from django.db import models, transaction
-from django.db.models import Case, Count, F, Func, Q, Sum, Value, When, Window
+from django.db.models import Count, F, Func, Q, Sum, Window
 from django.db.models.functions import Cast, Round
 
+from records.expressions import Mapped
 from records.models import (
     BIGINT_MAX,
     GreaterThanValidator,
@@ -95,9 +96,7 @@ class StockQuerySet(SoftDeletableQuerySet):
             # In the order of ids, so that two of these at once wait for each other instead of deadlocking.
             locked = chosen.order_by("id").select_for_update(no_key=True)
             counts = Counter(locked.values_list("name", flat=True))
-            whens = [When(name=name, then=Value(price)) for name, price in prices.items() if name in counts]
-            if whens:
-                chosen.update(price=Case(*whens, default=F("price"), output_field=Stock._meta.get_field("price")))
+            chosen.update(price=Mapped("name", prices, Stock._meta.get_field("price")))
         return dict(counts)
 
     reprice.alters_data = True  # type: ignore[attr-defined]

@@ -99,7 +99,7 @@ class RecordSchema(AutoSchema):
             statuses += [401, 403]
         if "{" in self.path or self._is_list_view():
             statuses.append(404)
-        if getattr(self.view, "action", "") == "restore":
+        if getattr(self.view, "action", "") in {"restore", "undo", "undo_request"}:
             statuses.append(409)
         if self.method in {"POST", "PUT", "PATCH"}:
             statuses += [413, 415]

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
+from records.history import AuditEntry
 from stocks.models import Stock
 from users.models import User
 from users.sessions import Session, SpentToken
@@ -208,6 +209,39 @@ def test_many_rows_are_removed_in_batches(owner, make_stock):
     Stock.objects.filter(owner=owner.user).delete()
     assert list(Stock.all_objects.filter(owner=owner.user).purge_in_batches(2)) == [2, 2, 1]
     assert not Stock.all_objects.filter(owner=owner.user).exists()
+
+
+def test_run_that_is_killed_midway_keeps_what_is_done_and_the_next_goes_on(owner, make_stock):
+    for _ in range(5):
+        make_stock(owner.user)
+    Stock.objects.filter(owner=owner.user).delete()
+    rows = Stock.all_objects.filter(owner=owner.user)
+    batches = rows.purge_in_batches(2)
+    assert next(batches) == 2
+    batches.close()
+    assert (rows.count(), AuditEntry.objects.filter(action="purge").count()) == (3, 2)
+    assert list(rows.purge_in_batches(2)) == [2, 1]
+
+
+def test_progress_is_told_beside_the_result(owner, make_stock, monkeypatch, capsys):
+    in_batches = Stock.all_objects.all().__class__.purge_in_batches
+    monkeypatch.setattr("records.models.SoftDeletableQuerySet.purge_in_batches", lambda rows: in_batches(rows, 2))
+    for _ in range(3):
+        make_stock(owner.user)
+    Stock.objects.filter(owner=owner.user).delete()
+    Stock.all_objects.deleted().update(deleted_at=timezone.now() - timedelta(days=8))
+    assert purge() == "3 deleted stocks removed.\n"
+    assert capsys.readouterr().err == "deleted stocks: 2 of 3 removed …\ndeleted stocks: 3 of 3 removed …\n"
+
+
+def test_what_was_unique_is_free_after_the_purge(owner, staff):
+    username = owner.user.username
+    staff.delete(f"/api/v1/users/{owner.user.pk}")
+    body = {"username": username, "email": owner.user.email}
+    assert staff.post("/api/v1/users", body).status_code == 400
+    User.all_objects.filter(pk=owner.user.pk).update(deleted_at=timezone.now() - timedelta(days=8))
+    purge()
+    assert staff.post("/api/v1/users", body).status_code == 201
 
 
 def test_dry_run_says_so_and_removes_nothing(leaving, make_stock):
