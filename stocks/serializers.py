@@ -5,30 +5,18 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.models import GreaterThanValidator
-from records.rest.serializers import BigIntegerField, DecimalField, RecordSerializer, StrictSerializer, shown
+from records.rest.serializers import BigIntegerField, DecimalField, OwnedSerializer, StrictSerializer, shown
 from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
-from users.models import User
 
 MOST_SYMBOLS = 1_000
 
 
-class StockSerializer(RecordSerializer):
-    user_id = BigIntegerField(
-        source="owner_id",
-        required=False,
-        help_text="Id of the user who holds it. Staff may name one; else it is the caller.",
-    )
-
+class StockSerializer(OwnedSerializer):
     class Meta:
         model = Stock
         fields = ["id", "name", "price", "quantity", "is_active", "user_id", "created_at", "updated_at", "version"]
         read_only_fields = ["id", "created_at", "updated_at", "version"]
         staff_fields = {"user_id"}
-
-    def validate_user_id(self, user_id: int) -> int:
-        if not User.objects.filter(pk=user_id).exists():
-            raise ValidationError(f"User with ID {user_id} not found")
-        return user_id
 
 
 class OwnedStockSerializer(StockSerializer):

@@ -27,9 +27,6 @@ class StockViewSet(SoftDeletableViewSet):
     search_fields = ("name",)
     sort_fields = ("id", "name", "price", "quantity", "created_at")
 
-    def perform_create(self, serializer: Any) -> None:
-        serializer.save(owner_id=serializer.validated_data.get("owner_id", self.request.user.pk))
-
     def verb(self) -> str | None:
         return "change" if self.action == "reprice" else super().verb()
 

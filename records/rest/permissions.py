@@ -15,9 +15,8 @@ class RecordPermission(IsAuthenticated):
         if not super().has_permission(request, view):
             return False
         verb = view.verb()
-        if view.detail or verb is None or view.action in view.owner_actions:
-            return True
-        return request.user.may(verb, view.model)
+        is_owners = view.model.owned_by is not None and view.action in view.owner_actions
+        return view.detail or verb is None or is_owners or request.user.may(verb, view.model)
 
     def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
         verb = view.verb()

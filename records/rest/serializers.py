@@ -5,6 +5,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import models
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
@@ -182,6 +183,21 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
             if not column.is_relation and (column.has_default() or column.null or column.empty_strings_allowed):
                 missing[field.source] = column.get_default()
         return missing | attrs
+
+
+class OwnedSerializer(RecordSerializer):
+    """Of rows whose `owner` is a user; `Meta.fields` and `Meta.staff_fields` name `user_id`."""
+
+    user_id = BigIntegerField(
+        source="owner_id",
+        required=False,
+        help_text="Id of the user who holds it. Staff may name one; else it is the caller.",
+    )
+
+    def validate_user_id(self, user_id: int) -> int:
+        if not get_user_model()._default_manager.filter(pk=user_id).exists():
+            raise ValidationError(f"User with ID {user_id} not found")
+        return user_id
 
 
 @cache

@@ -258,7 +258,10 @@ class RecordViewSet(ReadOnlyViewSet):
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.save()
+        """A row that belongs to a user is the caller's where nobody else is named."""
+        owner = self.model.owned_by
+        is_named = owner is None or owner == self.model._meta.pk.attname or owner in serializer.validated_data
+        serializer.save(**({} if is_named else {owner: self.request.user.pk}))
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self._change(self.get_queryset(), partial=not self.put_replaces)
