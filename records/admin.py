@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import or_
 from typing import Any
 from urllib.parse import urlencode
 
@@ -295,8 +297,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Undo all that the selected entries' requests did", permissions=["undo"])
     def undo_requests(self, request: HttpRequest, queryset: QuerySet) -> None:
-        requests = set(queryset.exclude(request_id=None).values_list("request_id", flat=True))
-        self._undo(request, AuditEntry.objects.filter(request_id__in=requests))
+        # Anybody may call their request what they like: only what the same person did goes with it.
+        chosen = {tuple(pair) for pair in queryset.exclude(request_id=None).values_list("request_id", "user_id")}
+        of_each = [Q(request_id=request_id, user_id=user_id) for request_id, user_id in chosen]
+        self._undo(request, AuditEntry.objects.filter(reduce(or_, of_each, Q(pk=None))))
 
     def _undo(self, request: HttpRequest, entries: QuerySet) -> None:
         try:

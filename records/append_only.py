@@ -13,12 +13,12 @@ REFUSED = "The audit log can only be added to."
 # What AuditEntryQuerySet.erase_personal_data does, and nothing else: the log itself must tell that the row was purged.
 MAY_BE_ERASED = """
         (NEW.changes = OLD.changes OR NEW.changes = '{{}}' AND EXISTS (
-            SELECT 1 FROM audit_log purged WHERE purged.action = 'purge'
+            SELECT 1 FROM audit_log purged WHERE purged.action = 'purge' AND purged.outcome = 'success'
             AND (purged.object_id = OLD.object_id AND purged.object_type = OLD.object_type
                 OR purged.object_id = CAST(OLD.owner_id AS {text}) AND purged.object_type = 'users')
         ))
         AND (NEW.ip {is_same} OLD.ip OR NEW.ip IS NULL AND EXISTS (
-            SELECT 1 FROM audit_log purged WHERE purged.action = 'purge'
+            SELECT 1 FROM audit_log purged WHERE purged.action = 'purge' AND purged.outcome = 'success'
             AND purged.object_id = CAST(OLD.user_id AS {text}) AND purged.object_type = 'users'
         ))
 """
@@ -56,6 +56,13 @@ SQLITE = [
         SELECT RAISE(ABORT, '{REFUSED}');
     END
     """,
+    # INSERT OR REPLACE deletes without asking the trigger of deletions.
+    f"""
+    CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log
+        WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id) BEGIN
+        SELECT RAISE(ABORT, '{REFUSED}');
+    END
+    """,  # noqa: S608 — no value of anybody's
     f"""
     CREATE TRIGGER audit_log_no_delete BEFORE DELETE ON audit_log BEGIN
         SELECT RAISE(ABORT, '{REFUSED}');
@@ -68,7 +75,11 @@ UNDO = {
         "DROP TRIGGER audit_log_no_truncate ON audit_log",
         "DROP FUNCTION audit_log_refuse()",
     ],
-    "sqlite": ["DROP TRIGGER audit_log_no_update", "DROP TRIGGER audit_log_no_delete"],
+    "sqlite": [
+        "DROP TRIGGER audit_log_no_update",
+        "DROP TRIGGER audit_log_no_delete",
+        "DROP TRIGGER audit_log_no_replace",
+    ],
 }
 DO = {"postgresql": POSTGRESQL, "sqlite": SQLITE}
 

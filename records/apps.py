@@ -1,8 +1,9 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.db.backends.signals import connection_created
 from django.db.models import CharField, TextField
 from django.db.models.functions import Lower, Upper
+from django.db.models.signals import pre_delete
 
 
 def echo_sql(connection, **kwargs) -> None:
@@ -16,6 +17,21 @@ def know_every_letter(connection, **kwargs) -> None:
         connection.connection.create_function("UPPER", 1, lambda text: text and str(text).upper(), deterministic=True)
 
 
+def log_ends_of_relations() -> None:
+    """What a record is related to may be deleted, such as a group: then Django itself takes the relation away, and
+    tells nobody."""
+    from records.models import Record
+
+    def end(sender, instance, **kwargs) -> None:
+        for relation in sender._meta.related_objects:
+            if relation.many_to_many and issubclass(relation.related_model, Record):
+                getattr(instance, relation.get_accessor_name()).clear()
+
+    records = [model for model in apps.get_models() if issubclass(model, Record)]
+    for target in {relation.related_model for model in records for relation in model._meta.many_to_many}:
+        pre_delete.connect(end, sender=target, weak=False)
+
+
 class RecordsConfig(AppConfig):
     name = "records"
 
@@ -26,5 +42,6 @@ class RecordsConfig(AppConfig):
         CharField.register_lookup(Upper)
         TextField.register_lookup(Upper)
         connection_created.connect(know_every_letter)
+        log_ends_of_relations()
         if settings.SQL_ECHO:
             connection_created.connect(echo_sql)

@@ -49,7 +49,7 @@ def present_act() -> Act | None:
 
 def begin_command(name: str) -> None:
     """Give what a command does an id, as a request has one: its changes can be found and undone together."""
-    _request_id.set(f"{name}-{uuid.uuid4()}")
+    _request_id.set(f"{name[:27]}-{uuid.uuid4()}")
 
 
 def request_id() -> str | None:

@@ -4,16 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import BooleanField, F, Field, Func, JSONField
-
-_encode = DjangoJSONEncoder().default
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(
-        value, default=_encode, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
-    ).decode()
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 class AnyOf(Func):
@@ -57,13 +52,14 @@ class Mapped(Func):
         [column] = self.source_expressions
         sql, params = compiler.compile(column)
         field: Any = self.output_field
+        prepare = column.output_field.get_db_prep_value
         if connection.vendor == "postgresql":
-            values = {str(key): value for key, value in self.values.items()}
+            values = {str(prepare(key, connection)): value for key, value in self.values.items()}
             if isinstance(field, JSONField):
                 return f"(%s::jsonb -> ({sql})::text)", [_json(values), *params]
             return f"(%s::jsonb ->> ({sql})::text)::{field.db_type(connection)}", [_json(values), *params]
         prepared = {
-            str(column.output_field.get_db_prep_value(key, connection)): field.get_db_prep_save(value, connection)
+            str(prepare(key, connection)): field.get_db_prep_save(value, connection)
             for key, value in self.values.items()
         }
         if any('"' in key or "\\" in key for key in prepared):

@@ -4,15 +4,16 @@ import copy
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.operations import TrigramExtension
 from django.core.exceptions import ValidationError
 from django.core.validators import BaseValidator
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, models, router, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections, models, router, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Upper
 from django.db.models.lookups import Exact
@@ -112,6 +113,8 @@ class RecordQuerySet(models.QuerySet):
     update.alters_data = True  # type: ignore[attr-defined]
 
     def _write(self, values: dict[str, Any], action: str | None = None) -> int:
+        if not values:
+            return self.count()
         fields = {self.model._meta.get_field(name): value for name, value in values.items()}
         audited = [field for field in fields if field.name not in BOOKKEEPING]
         with transaction.atomic(using=self._write_alias(), savepoint=False):
@@ -162,11 +165,11 @@ class RecordQuerySet(models.QuerySet):
     def _log(self) -> Any:
         return self.model._log(self._write_alias())
 
-    def bulk_create(self, objs, *args, **kwargs):
-        if kwargs.get("update_conflicts") or kwargs.get("ignore_conflicts"):
+    def bulk_create(self, objs, batch_size=None, ignore_conflicts=False, update_conflicts=False, **kwargs):
+        if ignore_conflicts or update_conflicts:
             raise NotSupportedError("Which rows were made or changed is not told, so that the log could not tell it.")
         with transaction.atomic(using=self._write_alias(), savepoint=False):
-            made = super().bulk_create(objs, *args, **kwargs)
+            made = super().bulk_create(objs, batch_size, **kwargs)
             self.model._log_creation(made, self._write_alias())
         return made
 
@@ -225,6 +228,27 @@ class RecordQuerySet(models.QuerySet):
         return [each.field for each in relations if not each.many_to_many and issubclass(each.related_model, Record)]
 
 
+def _unaudited(model: type[models.Model], using: str) -> models.QuerySet:
+    """Django's own, which tells the log nothing: for those who do."""
+    return models.QuerySet(model, using=using)
+
+
+@dataclass(eq=False)
+class Unsettled:
+    """What an instance knew of its row before it wrote to it in a transaction that may yet be rolled back."""
+
+    using: str
+    before: dict[str, Any]
+    is_settled: bool = False
+
+    def settle(self) -> None:
+        self.is_settled = True
+
+    def is_lost(self) -> bool:
+        waiting = connections[self.using].run_on_commit
+        return not self.is_settled and not any(each[1] == self.settle for each in waiting)
+
+
 def _differs(field: models.Field, value: Any) -> Differs:
     if not hasattr(value, "resolve_expression"):
         value = Value(value.pk if isinstance(value, models.Model) else value, field)
@@ -261,6 +285,7 @@ class Record(models.Model):
 
     class Meta:
         abstract = True
+        base_manager_name = "all_objects"  # by which Django writes what stands on the other side of a relation
 
     @classmethod
     def from_db(cls, db, field_names, values) -> Self:  # type: ignore[override]
@@ -269,12 +294,29 @@ class Record(models.Model):
         return record
 
     def _remember(self, attnames: Iterable[str]) -> None:
-        """Keep what the database holds in these columns, to tell later what was changed."""
-        stored = self.__dict__.setdefault("_stored", {})
-        for attname in attnames:
-            if attname in self.__dict__:
-                value = self.__dict__[attname]
-                stored[attname] = copy.deepcopy(value) if isinstance(value, (dict, list)) else value
+        """Keep what the database was read to hold in these columns, to tell later what was changed."""
+        present = {name: self.__dict__[name] for name in attnames if name in self.__dict__}
+        # Not in place: copies of this instance have their own.
+        self.__dict__["_stored"] = self._known() | {
+            name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value for name, value in present.items()
+        }
+
+    def _remember_written(self, using: str, values: dict[str, Any]) -> None:
+        """The same of what was written just now, until the transaction is rolled back, if it is."""
+        unsettled = Unsettled(using, self._known())
+        transaction.on_commit(unsettled.settle, using=using)
+        self.__dict__.setdefault("_unsettled", []).append(unsettled)
+        self.__dict__["_stored"] = unsettled.before | copy.deepcopy(values)
+
+    def _known(self) -> dict[str, Any]:
+        """Column → what the database holds, as far as we know; `version`, where we know it, is that of all the rest."""
+        unsettled = self.__dict__.get("_unsettled", [])
+        for index, each in enumerate(unsettled):
+            if each.is_lost():
+                self.__dict__["_stored"] = each.before
+                del unsettled[index:]
+                break
+        return self.__dict__.get("_stored", {})
 
     def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
@@ -284,7 +326,7 @@ class Record(models.Model):
 
     def changed_fields(self) -> list[models.Field]:
         """The fields whose value differs from the stored one; deferred ones are unchanged by nature."""
-        stored = self.__dict__.get("_stored", {})
+        stored = self._known()
         return [
             field
             for field in self._meta.concrete_fields
@@ -295,23 +337,28 @@ class Record(models.Model):
         ]
 
     def save(self, *, force_insert=False, force_update=False, using=None, update_fields=None) -> None:
+        if self.pk is None and not self._state.adding:
+            # Django's way to copy a row.
+            self._state.adding, self.version = True, 1
         if self._state.adding or force_insert:
             super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
             return
         changed = self.changed_fields()
         if update_fields is not None:
+            if unknown := set(update_fields) - self._column_names():
+                raise ValueError(f"These are no columns to save: {', '.join(sorted(unknown))}.")
             changed = [field for field in changed if {field.name, field.attname} & set(update_fields)]
-        if not changed:
-            return
-        super().save(using=using, force_update=True, update_fields=[f.name for f in changed] + sorted(BOOKKEEPING))
-        self._remember([field.attname for field in changed] + sorted(BOOKKEEPING))
+        if changed:
+            super().save(using=using, force_update=True, update_fields=[f.name for f in changed] + sorted(BOOKKEEPING))
 
     def _save_table(self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None):
         """Where Django writes one row, whoever asked for it; here because loaddata passes `save()` by."""
         with transaction.atomic(using=using, savepoint=False):
-            if not raw and not self._state.adding and not force_insert:
-                named = set(update_fields or ())
-                self._update_row(using, [field for field in self._meta.concrete_fields if field.name in named])
+            is_update = force_update or bool(update_fields) or not (self._state.adding or force_insert)
+            if is_update and not raw:
+                names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
+                fields = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
+                self._update_row(using, fields)
                 return True
             may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
             stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
@@ -324,6 +371,8 @@ class Record(models.Model):
                 if field.name not in {"created_at", *BOOKKEEPING}:
                     setattr(stored, field.attname, getattr(self, field.attname))
             stored.save(using=using)
+            self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
+            self.__dict__.update({name: stored.__dict__.get(name) for name in ("_stored", "_unsettled")})
             return True
 
     def _update_row(self, using: str, fields: list[models.Field]) -> None:
@@ -334,26 +383,25 @@ class Record(models.Model):
         """
         values = {field: field.pre_save(self, add=False) for field in fields}
         stamps = {field.name: values.pop(field) for field in fields if field.name in BOOKKEEPING}
-        row = type(self)._base_manager.using(using).filter(pk=self.pk)
-        stored = self.__dict__.get("_stored", {})
-        before = {field.attname: stored[field.attname] for field in values if field.attname in stored}
-        version = stored.get("version")
+        row = _unaudited(type(self), using).filter(pk=self.pk)
+        known = self._known()
+        before = {field.attname: known[field.attname] for field in values if field.attname in known}
+        version = known.get("version")
 
         def write(rows: models.QuerySet) -> int:
             columns = {field.attname: value for field, value in values.items()}
             return rows.update(**{**columns, **stamps, "version": F("version") + 1})
 
-        if version is None or len(before) < len(values) or not write(row.filter(version=version)):
+        as_read = version is not None and len(before) == len(values) and write(row.filter(version=version)) > 0
+        if not as_read:
             found = row.select_for_update(no_key=True).values("version", *(field.attname for field in values)).first()
             if found is None:
                 raise DatabaseError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
             version, before = found.pop("version"), found
             values = {field: value for field, value in values.items() if _differ(field, before[field.attname], value)}
-            if not values:
-                self.version = version
-                return
-            write(row)
-        self.version = version + 1
+            if values:
+                write(row)
+        self.version = cast(int, version) + bool(values)
         names = [field.attname for field in values]
         if any(hasattr(value, "resolve_expression") for value in values.values()):
             after = row.values(*names).get()
@@ -364,6 +412,13 @@ class Record(models.Model):
             self.pk, self._owner_id(), list(values), *([each[name] for name in names] for each in (before, after))
         )
         self._log(using).record(type(self), self.action_of(list(values)), [change] if change else [])
+        # What was not read again just now may be of an older version: then nothing is known to be of this one.
+        self._remember_written(using, before | after | {"version": self.version if as_read else None})
+
+    @classmethod
+    def _column_names(cls) -> set[str]:
+        columns = [field for field in cls._meta.concrete_fields if not field.primary_key]
+        return {name for field in columns for name in (field.name, field.attname)}
 
     @classmethod
     def _log(cls, using: str | None) -> Any:
@@ -415,8 +470,9 @@ class Record(models.Model):
         for row in rows:
             stored = read.get(row.pk, row)
             row.__dict__.update({name: stored.__dict__[name] for name in names if row.pk in read})
-            row._remember([field.attname for field in cls._meta.concrete_fields])
             values = {field.attname: as_stored(field, getattr(stored, field.attname)) for field in fields}
+            others = {field.attname: row.__dict__.get(field.attname) for field in cls._meta.concrete_fields}
+            row._remember_written(using, others | values)
             given = {name: [None, as_json(value)] for name, value in values.items() if value not in (None, "")}
             changes.append(Change(row.pk, row._owner_id(), given))
         cls._log(using).record(cls, "create", changes)
@@ -508,7 +564,7 @@ class SoftDeletableQuerySet(RecordQuerySet):
         with transaction.atomic(using=self._write_alias()):
             deleted = self.deleted()
             for field in self.model._meta.concrete_fields:
-                if _belongs_by(field) and deleted.filter(**{f"{field.name}__deleted_at__isnull": False}).exists():
+                if belongs_by(field) and deleted.filter(**{f"{field.name}__deleted_at__isnull": False}).exists():
                     name = self.model._meta.verbose_name
                     raise ValidationError(
                         f"The {field.verbose_name} of this {name} is deleted: restore the {field.verbose_name} first."
@@ -545,11 +601,11 @@ class SoftDeletableQuerySet(RecordQuerySet):
         return [
             (relation.related_model, relation.field.name)
             for relation in self.model._meta.related_objects
-            if issubclass(relation.related_model, SoftDeletable) and _belongs_by(relation.field)
+            if issubclass(relation.related_model, SoftDeletable) and belongs_by(relation.field)
         ]
 
 
-def _belongs_by(field: models.Field) -> bool:
+def belongs_by(field: models.Field) -> bool:
     """Whether a row goes when the row goes that this field points to."""
     remote = field.remote_field
     return (

@@ -13,7 +13,7 @@ from rest_framework.exceptions import PermissionDenied
 from records import audit
 from records.expressions import AnyOf, Mapped
 from records.history import AuditEntry, as_json, from_json
-from records.models import DELETION_STATE, Record, SoftDeletable
+from records.models import DELETION_STATE, Record, SoftDeletable, belongs_by
 from records.rest.errors import Conflict, from_constraint
 from records.rest.serializers import api_names
 
@@ -49,7 +49,9 @@ class Row:
         self.is_new = self.is_new or entry.action in CREATIONS
         for name, (old, new) in entry.changes.items():
             then = self.after.get(name, None if self.is_new else old)
-            if then != old and not (_is_empty(then) and _is_empty(old)):
+            if _value(self.model, name, then) != _value(self.model, name, old) and not (
+                _is_empty(then) and _is_empty(old)
+            ):
                 self.conflicts[name] = (then, old)  # somebody else's change lies between
             self.before.setdefault(name, old)
             self.after[name] = new
@@ -192,11 +194,20 @@ def _put_back(model: type[Record], kind: str, values: Any, group: list[Row]) -> 
             chosen.restore()
         case "values":
             chosen.update(**{name: _column(model, name, group) for name in values})
+            _refuse_lost_owners(model, values, chosen)
         case "relations":
             instances = chosen.in_bulk()
             for row in group:
                 for name in values:
                     getattr(instances[row.key], name).set(row.before[name])
+
+
+def _refuse_lost_owners(model: type[Record], names: tuple[str, ...], rows: Any) -> None:
+    """No row may live on with somebody who is deleted."""
+    for name in names:
+        column = _field(model, name)
+        if belongs_by(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():
+            raise Conflict(f"Nothing was undone: the {column.verbose_name} of a {model._meta.verbose_name} is deleted.")
 
 
 def _column(model: type[Record], name: str, group: list[Row]) -> Any:

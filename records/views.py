@@ -11,8 +11,9 @@ from rest_framework.response import Response
 from records import audit
 from records.filters import AuditEntryFilterSet
 from records.history import AuditEntry
+from records.rest.errors import Conflict
 from records.rest.permissions import RecordPermission
-from records.rest.serializers import StrictSerializer
+from records.rest.serializers import BigIntegerField, StrictSerializer
 from records.rest.views import ReadOnlyViewSet, not_found, typed_id
 from records.serializers import AuditEntrySerializer
 from records.undo import resource_names, undo
@@ -30,6 +31,9 @@ class AuditPermission(RecordPermission):
 
 class UndoRequestSerializer(StrictSerializer):
     request_id = serializers.CharField(max_length=64, help_text="`request_id` of the entries to undo.")
+    user_id = BigIntegerField(
+        required=False, allow_null=True, help_text="Who did it; needed only where several people used the same id."
+    )
 
 
 class UndoneSerializer(StrictSerializer):
@@ -62,15 +66,17 @@ class AuditEntryViewSet(ReadOnlyViewSet):
             row["object_id"] = int(row["object_id"])
         if row.get("changes"):
             names = resource_names(row["object_type"])
-            row["changes"] = {names.get(name, name): change for name, change in row["changes"].items()}
+            shown = {name: change for name, change in row["changes"].items() if name != "deletion"}
+            row["changes"] = {names.get(name, name): change for name, change in shown.items()}
 
     @extend_schema(request=None, responses=UndoneSerializer, operation_id="admin_audit_logs_undo_entry")
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Put a row back to what it was before this entry.
 
-        That is a new change, which has an entry of its own and can be undone too. Of a creation the row is deleted, of
-        a deletion restored, with what went with it. 409 names the fields that have changed since.
+        That is a new change, which has an entry of its own and can be undone too. Of a creation the row is deleted,
+        with all that belongs to it; of a deletion restored, with what went with it. 409 names the fields that have
+        changed since.
         """
         StrictSerializer(data=request.data).is_valid(raise_exception=True)
         return self._undo(AuditEntry.objects.filter(pk=self.get_object().pk))
@@ -92,10 +98,19 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         entries = AuditEntry.objects.filter(**serializer.validated_data)
         if not entries.exists():
             raise ValidationError({"request_id": ["The log knows of no such request."]})
+        people = set(entries.exclude(changes={}).values_list("user_id", flat=True))
+        if len(people) > 1:
+            # Anybody may call their request what they like.
+            named = ", ".join(sorted(str(person or "null") for person in people))
+            raise Conflict(f"Several people used this id: name one of them, by user_id ({named}).")
         return self._undo(entries)
 
     def _undo(self, entries: QuerySet) -> Response:
         return Response({"undone": undo(entries, self.request.user), "request_id": audit.request_id()})
+
+
+#: As in lists, for those only who may see deleted rows.
+WHO_DELETED = {"deleted_by", "deletion_reason"}
 
 
 class HistoryViewSet(AuditEntryViewSet):
@@ -116,6 +131,9 @@ class HistoryViewSet(AuditEntryViewSet):
             raise not_found(model, kwargs["id"])
         self.sees_everything = request.user.may("view", AuditEntry)
 
+    def may_see_deleted(self) -> bool:
+        return self.request.user.may("view", self.resource.queryset.model)
+
     def get_queryset(self) -> QuerySet:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
@@ -123,6 +141,10 @@ class HistoryViewSet(AuditEntryViewSet):
 
     def present(self, row: dict[str, Any]) -> None:
         super().present(row)
-        # Where somebody else was when they changed the row is theirs to know, and the administrators'.
-        if "ip" in row and not self.sees_everything and row["user_id"] != self.request.user.pk:
-            row["ip"] = None
+        if self.sees_everything:
+            return
+        if row["user_id"] != self.request.user.pk:
+            # Theirs to know, and the administrators': from where it was done, and what else with it.
+            row.update({name: None for name in ("ip", "request_id") if name in row})
+        if row.get("changes") and not self.may_see_deleted():
+            row["changes"] = {name: each for name, each in row["changes"].items() if name not in WHO_DELETED}

@@ -122,6 +122,8 @@ class VerifyEmailView(PublicView):
     def post(self, request: Request) -> Response:
         """Confirm an e-mail address by the token that was sent to it."""
         with _spending(VERIFY_EMAIL, self.body(request)["token"], "email_verify") as user:
+            if user.is_verified:
+                record_event("email_verify", user.pk)
             user.is_verified = True
             user.save()
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -213,7 +215,7 @@ class ChangePasswordView(AccountView):
     def post(self, request: Request) -> Response:
         """Change one's password; every other session ends."""
         body = self.body(request)
-        with attempted("password_change", self.user.pk):
+        with attempted("password_change", lambda: self.user.pk):
             user = self._change(self.user, **body)
         mail.send_notice(user, "Your password was changed.")
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -288,7 +290,7 @@ class RequestAccountDeletionView(AccountView):
     def post(self, request: Request) -> Response:
         """Have a mail sent by which the removal of one's account is confirmed."""
         self.body(request)
-        with attempted("deletion_request", self.user.pk):
+        with attempted("deletion_request", lambda: self.user.pk):
             _refuse_last_superuser(self.user)
             answer = _mailed(self.user, DELETE_ACCOUNT, mail.send_deletion_token)
             record_event("deletion_request", self.user.pk)
@@ -314,7 +316,7 @@ class CancelAccountDeletionView(AccountView):
     def post(self, request: Request) -> Response:
         """Keep one's account after all."""
         self.body(request)
-        with attempted("deletion_cancel", self.user.pk):
+        with attempted("deletion_cancel", lambda: self.user.pk):
             self.user.cancel_deletion()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -349,7 +351,7 @@ def _mailbox(purpose: Purpose, email: str | None) -> str:
 @contextmanager
 def _spending(purpose: Purpose, token: str, action: str) -> Iterator[User]:
     """The user whose token it is, for a transaction in which it is used up: if that fails, it is good again."""
-    with attempted(action, aimed_at(purpose, token), by_owner=True), transaction.atomic():
+    with attempted(action, lambda: aimed_at(purpose, token), by_owner=True), transaction.atomic():
         user = spend(purpose, token)
         if user is None:
             raise ValidationError({"token": [NOT_GOOD]})

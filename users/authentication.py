@@ -29,6 +29,7 @@ from users.tokens import session_id
 
 BAD_LOGINS_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
 BAD_LOGINS_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
+REFUSALS_TOLD = Limit("login-refused", 10, timedelta(minutes=15))
 # The session cookie's one entry of ours: the id of the users.Session that it stands for.
 SESSION_ROW = "session"
 ENDED = "This session has ended. Please log in again."
@@ -69,7 +70,10 @@ class AccountBackend(ModelBackend):
         try:
             signed_in = self._checked(user, password, _counted(user, username, request))
         except TooManyFailures:
-            record_event("login", user.pk if user else None, "failure")
+            # Told so often only: refusing costs us little, and whoever goes on must not fill the log.
+            network = audit.client_network(request) if request else None
+            if not RateLimit.objects.hit((REFUSALS_TOLD, network or username.lower()[:60])):
+                record_event("login", user.pk if user else None, "failure")
             raise
         if signed_in is None:
             record_event("login", user.pk if user else None, "failure")

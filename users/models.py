@@ -20,12 +20,13 @@ from django.core.validators import (
     RegexValidator,
 )
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.text import slugify
 
 from records import audit
+from records.expressions import Differs
 from records.models import (
     SearchIndex,
     SoftDeletable,
@@ -74,6 +75,11 @@ class UserQuerySet(SoftDeletableQuerySet):
             raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def update(self, **values) -> int:
+        if "email" in values and "is_verified" not in values:
+            # Nobody has shown yet that another address is theirs.
+            given: Any = values["email"]
+            email = given if hasattr(given, "resolve_expression") else Value(given, User._meta.get_field("email"))
+            values["is_verified"] = Case(When(Differs(F("email"), email), then=False), default=F("is_verified"))
         if not values.keys() & {"is_active", "is_superuser", "password"}:
             return super().update(**values)
         with transaction.atomic():
@@ -210,9 +216,10 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 params={"user_id": user.pk},
             )
         if not user.is_verified:
-            user.set_unusable_password()
-            user.take_over()
-            user.save()
+            with audit.doing("password_change", by_owner=True):
+                user.set_unusable_password()
+                user.take_over()
+                user.save()
         return user
 
     def _create_known(self, provider: str, person: "Claims") -> "User":
@@ -414,6 +421,10 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         The session by which a person changes their own password goes on.
         """
         changed = self._changed_names()
+        if "email" in changed and "is_verified" not in changed:
+            self.is_verified = False  # nobody has shown yet that the new address is theirs
+            if kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], "is_verified"}
         with transaction.atomic() if changed & {"is_active", "is_superuser", "password"} else nullcontext():
             if self._gives_up_superuser():
                 User.objects.filter(pk=self.pk)._keep_a_superuser()
@@ -461,8 +472,8 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def _rehash(self, raw_password: str) -> None:
         """Keep the same password under today's hasher, for which nobody has to sign in again."""
         stored, self.password = self.password, make_password(raw_password)
-        # By Django's plain manager: whom it concerns has changed nothing, and the log has nothing to tell.
-        stored_as_before = User._base_manager.filter(pk=self.pk, password=stored)
+        # By Django's plain query set: whom it concerns has changed nothing, and the log has nothing to tell.
+        stored_as_before: Any = models.QuerySet(User, using=self._state.db).filter(pk=self.pk, password=stored)
         stored_as_before.update(password=self.password, version=F("version") + 1)
         self._remember(["password"])
 

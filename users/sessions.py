@@ -4,7 +4,7 @@ import hashlib
 import math
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -40,16 +40,18 @@ def record_event(action: str, user_id: int | None, outcome: str = "success") -> 
 
 
 @contextmanager
-def attempted(action: str, user_id: int | None = None, *, by_owner: bool = False) -> Iterator[None]:
+def attempted(
+    action: str, aimed_at: Callable[[], int | None] = lambda: None, *, by_owner: bool = False
+) -> Iterator[None]:
     """The log calls the changes made meanwhile so; and it tells of a failure, of which nothing else is left.
 
-    To be begun outside of the transaction that a failure takes back.
+    To be begun outside of the transaction that a failure takes back; `aimed_at` tells whose account it was about.
     """
     try:
         with audit.doing(action, by_owner=by_owner):
             yield
-    except (APIException, ValidationError):
-        record_event(action, user_id, "failure")
+    except (APIException, ValidationError, IntegrityError):
+        record_event(action, aimed_at(), "failure")
         raise
 
 

@@ -111,11 +111,12 @@ def spend(purpose: Purpose, token: str) -> User | None:
 
 
 def aimed_at(purpose: Purpose, token: str) -> int | None:
-    """Whose token it is or once was; None where it is forged."""
+    """Whose token it is or once was; None where it is forged, or they are gone for good."""
     try:
-        return signing.loads(token, salt=f"mail:{purpose.name}")[0]
+        pk, _ = signing.loads(token, salt=f"mail:{purpose.name}")
     except (signing.BadSignature, UnicodeError, ValueError):
         return None
+    return pk if User.all_objects.filter(pk=pk).exists() else None
 
 
 def _state(purpose: Purpose, user: User) -> str:

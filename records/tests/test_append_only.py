@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from records.history import AuditEntry
+from records.history import AuditEntry, Change
 from stocks.models import Stock
 from users.models import User
 
@@ -75,6 +75,28 @@ def test_values_cannot_be_replaced_after_a_purge(owner, entry):
     User.all_objects.filter(pk=owner.user.pk).purge()
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute("""UPDATE audit_log SET changes = '{"name": [null, "Eve"]}' WHERE id = %s""", entry.pk)
+
+
+@pytest.mark.parametrize(("outcome", "action"), [("failure", "purge"), ("success", "delete")])
+def test_entry_that_tells_of_no_purge_opens_nothing(owner, entry, outcome, action):
+    AuditEntry.objects.record(User, action, [Change(owner.user.pk, owner.user.pk)], outcome=outcome)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's own")
+def test_entry_cannot_be_replaced(entry):
+    copied = "id, at, 'login', outcome, user_id, object_type, object_id, owner_id, changes, ip, request_id"
+    names = copied.replace("'login'", "action")
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(f"INSERT OR REPLACE INTO audit_log ({names}) SELECT {copied} FROM audit_log WHERE id = %s", entry.pk)
+
+
+def test_flush_asks_before_it_does_anything(owner, monkeypatch, capsys, django_assert_num_queries):
+    monkeypatch.setattr("builtins.input", lambda question: "no")
+    with django_assert_num_queries(0):
+        call_command("flush")
+    assert "Nothing was done" in capsys.readouterr().out
 
 
 # Personal data

@@ -488,3 +488,139 @@ def test_value_comes_back_from_json_exactly(field, value):
 def test_bookkeeping_is_in_no_entry(stock):
     by_save(stock)
     assert not BOOKKEEPING & {name for entry in entries(stock) for name in entry.changes}
+
+
+# What instances know
+
+
+def chain(row):
+    """Each change of a column starts where the one before it ended."""
+    values = {}
+    for entry in entries(row):
+        for name, (old, new) in entry.changes.items():
+            assert name not in values or values[name] == old
+            values[name] = new
+    return values
+
+
+@pytest.mark.parametrize(
+    "relate", [lambda user, stock: user.stocks.add(stock), lambda user, stock: user.stocks.set([stock])]
+)
+def test_row_given_to_another_by_the_relation_is_told_of(stock, stranger, relate):
+    relate(stranger.user, stock)
+    assert (Stock.objects.get(pk=stock.pk).version, last(stock).changes["owner_id"][1]) == (2, stranger.user.pk)
+
+
+def test_column_that_was_not_written_is_not_believed_after_somebody_elses_change(make_user):
+    user = make_user(bio="a")
+    mine = User.objects.get(pk=user.pk)
+    User.objects.filter(pk=user.pk).update(bio="b")
+    mine.age = 36
+    mine.save()
+    mine.bio = "c"
+    mine.save()
+    assert last(user).changes == {"bio": ["b", "c"]}
+    assert mine.version == User.objects.get(pk=user.pk).version == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_save_that_was_rolled_back_is_forgotten(stock):
+    stock.price = Decimal(30)
+    with transaction.atomic():
+        stock.save()
+        transaction.set_rollback(True)
+    Stock.objects.filter(pk=stock.pk).update(price=40)
+    stock.price = Decimal(31)
+    stock.save()
+    assert last(stock).changes == {"price": [40, 31]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_save_that_was_rolled_back_can_be_repeated(stock):
+    stock.price = Decimal(30)
+    with transaction.atomic():
+        stock.quantity = 7
+        stock.save()
+        with transaction.atomic():
+            stock.price = Decimal(31)
+            stock.save()
+            transaction.set_rollback(True)
+        transaction.set_rollback(True)
+    stock.save()
+    stored = Stock.objects.get(pk=stock.pk)
+    assert (stored.price, stored.quantity, stored.version) == (31, 7, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_creation_that_was_rolled_back_does_not_pass_for_stored(owner):
+    stock = Stock(owner=owner.user, name="A", price=1, quantity=1)
+    with transaction.atomic():
+        stock.save()
+        transaction.set_rollback(True)
+    with pytest.raises(DatabaseError):
+        stock.save()
+
+
+def test_values_are_told_as_the_database_has_them(owner):
+    stock = Stock.objects.create(owner=owner.user, name="aapl", price="175.50", quantity="7")
+    stock.name, stock.price, stock.quantity = "b", "2.0", "8"
+    stock.save()
+    assert last(stock).changes == {"name": ["AAPL", "B"], "price": [175.5, 2], "quantity": [7, 8]}
+
+
+def test_named_columns_of_an_instance_by_its_key_are_written_alone(make_user):
+    user = make_user(bio="a")
+    User(pk=user.pk, age=36).save(update_fields=["age"])
+    stored = User.objects.get(pk=user.pk)
+    assert (stored.username, stored.bio, stored.age, stored.password) == (user.username, "a", 36, user.password)
+    assert last(user).changes == {"age": [None, 36]}
+
+
+def test_update_of_what_is_not_there_is_an_error(owner):
+    ghost = Stock(pk=10**9, owner=owner.user, name="A", price=1, quantity=1)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        ghost.save(force_update=True)
+    assert not Stock.objects.filter(pk=ghost.pk).exists()
+
+
+def test_instance_by_its_key_may_be_saved_again(stock):
+    mine = Stock(pk=stock.pk, owner=stock.owner, name="B", price=1, quantity=1)
+    mine.save()
+    mine.price = 2
+    mine.save()
+    assert (last(stock).changes, mine.version, mine.created_at) == ({"price": [1, 2]}, 3, stock.created_at)
+
+
+def test_row_is_copied_by_forgetting_its_key(stock):
+    stock.price = 3
+    stock.save()
+    stock.pk = None
+    stock.save()
+    assert (stock.version, actions(stock), Stock.objects.filter(name="AAPL", price=3).count()) == (1, ["create"], 2)
+
+
+def test_unknown_column_to_save_is_an_error(stock):
+    with pytest.raises(ValueError, match="nonexistent"):
+        stock.save(update_fields=["nonexistent"])
+
+
+def test_update_of_nothing_changes_nothing(stock):
+    assert Stock.objects.filter(pk=stock.pk).update() == 1
+    assert Stock.objects.get(pk=stock.pk).version == 1
+
+
+def test_deletion_of_a_group_is_told_to_its_members(owner):
+    group = Group.objects.create(name="first")
+    owner.user.groups.add(group)
+    key = group.pk
+    group.delete()
+    assert last(owner.user).changes == {"groups": [[key], []]}
+    Group.objects.create(name="second").user_set.add(owner.user)
+    Group.objects.all().delete()
+    assert last(owner.user).changes["groups"][1] == []
+
+
+def test_repricing_takes_any_case(owner, make_stock):
+    stock = make_stock(owner.user)
+    Stock.objects.reprice({"aapl": Decimal(2)})
+    assert last(stock).changes == {"price": [175.5, 2]}

@@ -232,6 +232,20 @@ def test_owner_does_not_learn_from_where_staff_acted(owner, staff, superuser, st
     assert superuser.get(path).json()["items"] == [{"ip": "127.0.0.1"}, {"ip": "127.0.0.1"}]
 
 
+def test_owner_does_not_learn_why_staff_deleted(owner, superuser, stock):
+    superuser.delete(f"/api/v1/stocks/{stock['id']}?reason=suspected-fraud")
+    superuser.post(f"/api/v1/stocks/{stock['id']}/restore")
+    path = f"/api/v1/stocks/{stock['id']}/history"
+    assert "suspected-fraud" not in owner.get(path).content.decode()
+    assert "suspected-fraud" in superuser.get(path).content.decode()
+
+
+def test_owner_does_not_learn_the_ids_of_others_requests(owner, superuser, stock):
+    superuser.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
+    others, own = owner.get(f"/api/v1/stocks/{stock['id']}/history?fields=request_id").json()["items"]
+    assert (others["request_id"], own["request_id"] is None) == (None, False)
+
+
 @pytest.mark.parametrize("bad", ["abc", "9" * 30, "%00"])
 def test_history_of_what_can_be_no_row_is_404(owner, bad):
     assert owner.get(f"/api/v1/stocks/{bad}/history").status_code == 404

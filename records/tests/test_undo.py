@@ -1,12 +1,15 @@
 """Every change can be taken back: one entry, or all that a request did."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from records import undo as engine
 from records.history import AuditEntry
 from stocks.models import Stock
 from users.models import User
@@ -361,3 +364,74 @@ def test_staff_may_undo_the_creation_of_an_ordinary_user(staff_with, make_user):
     user = make_user()
     assert undo(staff_with("change_auditentry", "delete_user"), user).status_code == 200
     assert stored(user).is_deleted
+
+
+# Ids of requests are what callers say
+
+
+def test_id_that_several_people_used_needs_a_person(superuser, owner, stranger, make_stock):
+    rows = {client: make_stock(client.user) for client in (owner, stranger)}
+    for client, row in rows.items():
+        client.patch(f"/api/v1/stocks/{row.pk}", {"price": 2}, HTTP_X_REQUEST_ID="1")
+    answer = superuser.post(UNDO, {"request_id": "1"})
+    assert (answer.status_code, "by user_id" in answer.json()["detail"]) == (409, True)
+    assert superuser.post(UNDO, {"request_id": "1", "user_id": owner.user.pk}).json()["undone"] == 1
+    assert [stored(row).price for row in rows.values()] == [Decimal("175.5"), 2]
+
+
+def test_what_a_command_did_is_undone_by_nobodys_id(superuser, stock, monkeypatch):
+    monkeypatch.setattr("records.audit.request_id", lambda: "loaddata-1")
+    Stock.objects.filter(pk=stock.pk).update(price=2)
+    monkeypatch.undo()
+    assert superuser.post(UNDO, {"request_id": "loaddata-1", "user_id": None}).json()["undone"] == 1
+
+
+# What was true when it was changed
+
+
+def test_transfer_is_not_undone_to_somebody_deleted(superuser, owner, stranger, stock):
+    superuser.patch(f"/api/v1/stocks/{stock.pk}", {"user_id": stranger.user.pk})
+    entry = last(stock)
+    owner.user.delete()
+    answer = superuser.post(f"{LOG}/{entry.pk}/undo")
+    assert (answer.status_code, stored(stock).owner_id) == (409, stranger.user.pk)
+
+
+def test_address_that_comes_back_is_verified_only_if_it_was(superuser, owner):
+    before = owner.user.email
+    owner.patch("/api/v1/users/me", {"email": "other@example.com"})
+    entry = last(owner.user)
+    User.objects.filter(pk=owner.user.pk).update(is_verified=True)
+    assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 200
+    assert (stored(owner.user).email, stored(owner.user).is_verified) == (before, False)
+
+
+def test_verified_address_comes_back_verified(superuser, make_user):
+    user = make_user(is_verified=True)
+    superuser.patch(f"/api/v1/users/{user.pk}", {"email": "other@example.com"})
+    assert not stored(user).is_verified
+    assert undo(superuser, user).status_code == 200
+    assert stored(user).is_verified
+
+
+def test_many_moments_come_back_to_the_microsecond(superuser, make_user):
+    users = [make_user() for _ in range(2)]
+    moments = [timezone.now() - timedelta(microseconds=n) for n in (1, 2)]
+    for user, moment in zip(users, moments, strict=True):
+        User.objects.filter(pk=user.pk).update(deletion_at=moment)
+    ids = [last(user).pk for user in users]
+    User.objects.filter(pk__in=[user.pk for user in users]).update(deletion_at=None)
+    entries = AuditEntry.objects.filter(object_type="users", action="update").order_by("-id")[:2]
+    assert engine.undo(AuditEntry.objects.filter(pk__in=[entry.pk for entry in entries]), superuser.user) == 2
+    assert [stored(user).deletion_at for user in users] == moments
+    assert ids
+
+
+def test_creation_and_change_in_one_go_are_no_conflict(superuser, owner, monkeypatch):
+    monkeypatch.setattr("records.audit.request_id", lambda: "command-1")
+    stock = Stock.objects.create(owner=owner.user, name="a", price="175.50", quantity="1")
+    stock.price = "3"
+    stock.save()
+    monkeypatch.undo()
+    assert superuser.post(UNDO, {"request_id": "command-1"}).status_code == 200
+    assert stored(stock).is_deleted

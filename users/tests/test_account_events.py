@@ -87,6 +87,12 @@ def test_refused_login_of_a_locked_account_is_told(anonymous, person):
     assert events() == [("login", "failure", person.pk)] * 11
 
 
+def test_refusals_are_told_so_often_only(anonymous, person):
+    for _ in range(40):
+        anonymous.post("/admin/login/", {"username": person.username, "password": "wrong"}, format="multipart")
+    assert events() == [("login", "failure", person.pk)] * 20
+
+
 def test_login_and_logout_in_the_admin_are_told(client, superuser):
     User.objects.filter(pk=superuser.user.pk)
     superuser.user.set_password(PASSWORD)
@@ -175,6 +181,27 @@ def test_registration_is_told_with_its_values(anonymous):
 def test_failed_registration_is_told(anonymous, person):
     anonymous.post(f"{AUTH}/register", {"username": person.username, "email": "a@example.com", "password": PASSWORD})
     assert events() == [("register", "failure", None)]
+
+
+def test_registration_that_loses_a_race_is_told(anonymous, person, monkeypatch):
+    monkeypatch.setattr("records.models.Unique.validate", lambda *args, **kwargs: None)
+    body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
+    assert anonymous.post(f"{AUTH}/register", body).status_code == 400
+    assert events() == [("register", "failure", None)]
+
+
+def test_what_was_so_already_is_told_too(anonymous, signed_in):
+    User.objects.filter(pk=signed_in.user.pk).update(is_verified=True)
+    token = mail_token(VERIFY_EMAIL, signed_in.user)
+    assert anonymous.post(f"{AUTH}/verify-email", {"token": token}).status_code == 204
+    assert last_event() == ("email_verify", "success", signed_in.user.pk)
+
+
+def test_mail_of_somebody_who_is_gone_for_good_leaves_no_trace_of_them(anonymous, person):
+    token = mail_token(RESET_PASSWORD, person)
+    User.all_objects.filter(pk=person.pk).purge()
+    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
+    assert last_event() == ("password_reset", "failure", None)
 
 
 def test_verification_is_told(anonymous, person):
