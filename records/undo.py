@@ -20,6 +20,8 @@ from records.rest.serializers import api_names
 LARGEST = 100_000
 CONFLICTS_NAMED = 20
 CREATIONS = {"create", "register"}
+#: They change something always: without it, the entry was emptied.
+CHANGES = {"create", "update", "delete", "restore", "undo", "register"}
 #: Whose changes cannot be taken back by what the log knows.
 FINAL = {
     "purge": "it was removed for good",
@@ -109,6 +111,8 @@ def _rows(entries: list[AuditEntry]) -> list[Row]:
             continue
         if reason := FINAL.get(entry.action):
             raise Conflict(f"{entry.object_type} {entry.object_id} cannot be put back: {reason}.")
+        if not entry.changes and entry.action in CHANGES:
+            raise Conflict(f"{entry.object_type} {entry.object_id} cannot be put back: {FINAL['purge']}.")
         if not entry.changes:
             continue  # a login and the like
         model = kinds().get(entry.object_type)

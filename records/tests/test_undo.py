@@ -243,6 +243,15 @@ def test_request_with_one_conflict_undoes_nothing(superuser, owner, make_stock):
     assert (stored(first).price, stored(second).price) == (Decimal("190.25"), Decimal("7.5"))
 
 
+def test_request_of_which_a_row_is_gone_for_good_undoes_nothing(superuser, owner, make_stock):
+    first, second = make_stock(owner.user, price=1), make_stock(owner.user, price=2)
+    answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 190.25}})
+    Stock.all_objects.filter(pk=second.pk).purge()
+    undone = undo_request(superuser, answer)
+    assert (undone.status_code, f"stocks {second.pk} cannot be put back" in undone.json()["detail"]) == (409, True)
+    assert stored(first).price == Decimal("190.25")
+
+
 def test_many_conflicts_are_counted_and_some_named(superuser, owner, make_stock):
     rows = [make_stock(owner.user, price=1) for _ in range(30)]
     answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 2}})
