@@ -9,86 +9,19 @@ from functools import reduce
 from operator import or_
 from typing import Any, ClassVar, Self, cast
 
-from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.contrib.postgres.operations import TrigramExtension
 from django.core.exceptions import ValidationError
-from django.core.validators import BaseValidator
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections, models, router, transaction
-from django.db.models import F, Q, Value
-from django.db.models.functions import Upper
-from django.db.models.lookups import Exact
+from django.db import DatabaseError, NotSupportedError, connections, models, router, transaction
+from django.db.models import F, Value
 from django.db.models.signals import m2m_changed
 from django.dispatch import receiver
 from django.utils import timezone
-from django.utils.deconstruct import deconstructible
 
 from records import audit
 from records.expressions import AnyOf, Differs
 from records.history import AuditEntry, Change, as_json, as_stored
 
-BIGINT_MAX = 2**63 - 1
-
 #: They change with every change, and say nothing of it.
 BOOKKEEPING = frozenset({"version", "updated_at"})
-
-
-@deconstructible
-class GreaterThanValidator(BaseValidator):
-    """Django's MinValueValidator includes its limit; a price of 0 is not a price."""
-
-    message = "Ensure this value is greater than %(limit_value)s."
-    code = "greater_than"
-
-    def compare(self, a: Any, b: Any) -> bool:
-        return a <= b
-
-
-def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
-    """The names of the fields that a constraint is about."""
-    if isinstance(constraint, models.CheckConstraint):
-        return sorted(constraint.condition.referenced_base_fields) if isinstance(constraint.condition, Q) else []
-    expressions: Any = getattr(constraint, "expressions", ())
-    named = [node.name for expression in expressions for node in expression.flatten() if isinstance(node, F)]  # type: ignore[attr-defined]
-    return [*getattr(constraint, "fields", ()), *named]
-
-
-class Unique(models.UniqueConstraint):
-    """Unique among all rows, deleted ones too: what a deleted row holds stays reserved for its restoring.
-
-    Its message goes to the field that it is about, in forms and in the API.
-    """
-
-    def validate(self, model, instance, exclude=None, using=DEFAULT_DB_ALIAS) -> None:
-        values = {name: getattr(instance, model._meta.get_field(name).attname) for name in constraint_fields(self)}
-        if any(value is None or name in (exclude or ()) for name, value in values.items()):
-            return
-        given = {F(name): Value(value, model._meta.get_field(name)) for name, value in values.items()}
-        rows = model._base_manager.using(using)
-        expressions: Any = self.expressions or [F(name) for name in self.fields]
-        for expression in expressions:
-            rows = rows.filter(Exact(expression, expression.replace_expressions(given)))
-        if not instance._state.adding:
-            rows = rows.exclude(pk=instance.pk)
-        if rows.exists():
-            raise ValidationError({constraint_fields(self)[0]: self.get_violation_error_message()})
-
-
-class SearchIndex(models.Index):
-    """Behind `search` over `fields`: trigrams on PostgreSQL; elsewhere an ordinary index, which is merely scanned."""
-
-    def create_sql(self, model, schema_editor, using="", **kwargs):
-        if schema_editor.connection.vendor != "postgresql":
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        # UPPER is what Django's __icontains compares by.
-        trigrams = (OpClass(Upper(name), name="gin_trgm_ops") for name in self.fields)
-        return GinIndex(*trigrams, name=self.name, condition=self.condition).create_sql(model, schema_editor)
-
-
-class Trigrams(TrigramExtension):
-    """What a SearchIndex needs of PostgreSQL. It stays when migrations are undone: others may use it too."""
-
-    def database_backwards(self, app_label, schema_editor, from_state, to_state) -> None:
-        pass
 
 
 class RecordQuerySet(models.QuerySet):
@@ -658,12 +591,3 @@ class SoftDeletable(Record):
     def _forget_deletion(self) -> None:
         for name in (*DELETION_STATE, *BOOKKEEPING):
             self.__dict__.pop(name, None)  # read from the database when somebody asks
-
-
-def live_index(*fields: str, name: str, condition: Q | None = None) -> models.Index:
-    """An index over the live rows, with `id` behind `fields` as in every sort."""
-    return models.Index(fields=[*fields, "id"], name=name, condition=Q(deleted_at=None) & (condition or Q()))
-
-
-def deleted_index(name: str) -> models.Index:
-    return models.Index(fields=["id"], name=name, condition=Q(deleted_at__isnull=False))

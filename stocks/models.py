@@ -9,17 +9,9 @@ from django.db import models, transaction
 from django.db.models import Count, F, Func, Q, Sum, Window
 from django.db.models.functions import Cast, Round
 
+from records.constraints import BIGINT_MAX, GreaterThanValidator, SearchIndex, deleted_index, live_index
 from records.expressions import Mapped
-from records.models import (
-    BIGINT_MAX,
-    GreaterThanValidator,
-    LiveManager,
-    SearchIndex,
-    SoftDeletable,
-    SoftDeletableQuerySet,
-    deleted_index,
-    live_index,
-)
+from records.models import LiveManager, SoftDeletable, SoftDeletableQuerySet
 from users.models import User
 
 PRICE_DIGITS, PRICE_DECIMALS = 15, 4

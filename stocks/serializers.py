@@ -4,7 +4,7 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from records.models import GreaterThanValidator
+from records.constraints import GreaterThanValidator
 from records.rest.serializers import BigIntegerField, DecimalField, OwnedSerializer, StrictSerializer, shown
 from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
 

@@ -26,15 +26,9 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from records import audit
+from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.expressions import Differs
-from records.models import (
-    SearchIndex,
-    SoftDeletable,
-    SoftDeletableQuerySet,
-    Unique,
-    deleted_index,
-    live_index,
-)
+from records.models import SoftDeletable, SoftDeletableQuerySet
 from users.sessions import Identity, Session
 
 # Written out, because neither database tells capitals beyond ASCII in every locale.

@@ -11,7 +11,7 @@ from django.core import signing
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from records.models import BIGINT_MAX
+from records.constraints import BIGINT_MAX
 from users.models import User
 from users.sessions import Session, SpentToken
 

@@ -24,7 +24,7 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
 from records import audit
-from records.models import constraint_fields
+from records.constraints import constraint_fields
 from records.rest.parsers import PayloadTooLarge
 from records.rest.renderers import PROBLEM_TYPE
 

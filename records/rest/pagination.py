@@ -15,7 +15,7 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 
-from records.models import BIGINT_MAX
+from records.constraints import BIGINT_MAX
 from records.rest.keyset import Position, segments, sort_keys
 from records.rest.serializers import DELETION_COLUMNS, columns, did_you_mean, rows, shown
 

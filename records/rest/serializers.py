@@ -14,7 +14,8 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.settings import api_settings
 from rest_framework.validators import UniqueValidator
 
-from records.models import BIGINT_MAX, Record, SoftDeletable, Unique, constraint_fields
+from records.constraints import BIGINT_MAX, Unique, constraint_fields
+from records.models import Record, SoftDeletable
 
 #: What Django's own form adds to every submission.
 FORM_FIELDS = {"csrfmiddlewaretoken"}

@@ -21,7 +21,8 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from records.models import BIGINT_MAX, SoftDeletable
+from records.constraints import BIGINT_MAX
+from records.models import SoftDeletable
 from records.rest.errors import Conflict
 from records.rest.filters import RecordFilterBackend, SearchBackend
 from records.rest.pagination import RecordPagination, chosen_fields

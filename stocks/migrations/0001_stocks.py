@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import records.models
+import records.constraints
 import stocks.models
 from django.conf import settings
 from django.db import migrations, models
@@ -29,14 +29,14 @@ class Migration(migrations.Migration):
                 ('deletion', models.UUIDField(editable=False, null=True)),
                 ('id', models.BigAutoField(help_text='Number of the stock.', primary_key=True, serialize=False)),
                 ('name', stocks.models.SymbolField(help_text='Symbol: 1–10 upper case letters, digits, `.` or `-`; lower case is raised.', max_length=10, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9.-]+\\Z', 'Use letters, digits and the characters . - only.')])),
-                ('price', models.DecimalField(decimal_places=4, help_text='Price of one, more than 0, up to 4 digits after the point.', max_digits=15, validators=[records.models.GreaterThanValidator(0)])),
-                ('quantity', models.BigIntegerField(help_text='How many are held: a whole number from 1 to 9223372036854775807.', validators=[records.models.GreaterThanValidator(0)])),
+                ('price', models.DecimalField(decimal_places=4, help_text='Price of one, more than 0, up to 4 digits after the point.', max_digits=15, validators=[records.constraints.GreaterThanValidator(0)])),
+                ('quantity', models.BigIntegerField(help_text='How many are held: a whole number from 1 to 9223372036854775807.', validators=[records.constraints.GreaterThanValidator(0)])),
                 ('is_active', models.BooleanField(default=True, help_text='Whether the stock is tracked: repriced and valued.')),
                 ('owner', models.ForeignKey(db_index=False, help_text='The user who holds it.', on_delete=django.db.models.deletion.CASCADE, related_name='stocks', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'db_table': 'stocks',
-                'indexes': [models.Index(fields=['owner', 'id'], name='stocks_owner'), models.Index(condition=models.Q(('deleted_at', None)), fields=['name', 'id'], name='stocks_name'), models.Index(condition=models.Q(('deleted_at', None)), fields=['price', 'id'], name='stocks_price'), models.Index(condition=models.Q(('deleted_at', None)), fields=['quantity', 'id'], name='stocks_quantity'), models.Index(condition=models.Q(('deleted_at', None)), fields=['is_active', 'id'], name='stocks_is_active'), models.Index(condition=models.Q(('deleted_at', None)), fields=['created_at', 'id'], name='stocks_created_at'), models.Index(condition=models.Q(('deleted_at__isnull', False)), fields=['id'], name='stocks_deleted'), records.models.SearchIndex(fields=['name'], name='stocks_search')],
+                'indexes': [models.Index(fields=['owner', 'id'], name='stocks_owner'), models.Index(condition=models.Q(('deleted_at', None)), fields=['name', 'id'], name='stocks_name'), models.Index(condition=models.Q(('deleted_at', None)), fields=['price', 'id'], name='stocks_price'), models.Index(condition=models.Q(('deleted_at', None)), fields=['quantity', 'id'], name='stocks_quantity'), models.Index(condition=models.Q(('deleted_at', None)), fields=['is_active', 'id'], name='stocks_is_active'), models.Index(condition=models.Q(('deleted_at', None)), fields=['created_at', 'id'], name='stocks_created_at'), models.Index(condition=models.Q(('deleted_at__isnull', False)), fields=['id'], name='stocks_deleted'), records.constraints.SearchIndex(fields=['name'], name='stocks_search')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='stocks_price_check', violation_error_message='Ensure this value is greater than 0.'), models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='stocks_quantity_check', violation_error_message='Ensure this value is greater than 0.'), models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Z0-9.-]{1,10}\\Z')), name='stocks_name_check', violation_error_message='Use letters, digits and the characters . - only.')],
             },
         ),

@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.text
-import records.models
+import records.constraints
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        records.models.Trigrams(),
+        records.constraints.Trigrams(),
         migrations.CreateModel(
             name='User',
             fields=[
@@ -113,19 +113,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='user',
-            index=records.models.SearchIndex(fields=['username', 'email', 'name'], name='users_search'),
+            index=records.constraints.SearchIndex(fields=['username', 'email', 'name'], name='users_search'),
         ),
         migrations.AddConstraint(
             model_name='user',
-            constraint=records.models.Unique(django.db.models.functions.text.Lower('username'), name='users_username_unique', violation_error_message='Username already in use'),
+            constraint=records.constraints.Unique(django.db.models.functions.text.Lower('username'), name='users_username_unique', violation_error_message='Username already in use'),
         ),
         migrations.AddConstraint(
             model_name='user',
-            constraint=records.models.Unique(fields=('username',), name='users_username', violation_error_message='Username already in use'),
+            constraint=records.constraints.Unique(fields=('username',), name='users_username', violation_error_message='Username already in use'),
         ),
         migrations.AddConstraint(
             model_name='user',
-            constraint=records.models.Unique(django.db.models.functions.text.Lower('email'), name='users_email_unique', violation_error_message='Email already in use'),
+            constraint=records.constraints.Unique(django.db.models.functions.text.Lower('email'), name='users_email_unique', violation_error_message='Email already in use'),
         ),
         migrations.AddConstraint(
             model_name='user',

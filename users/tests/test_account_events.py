@@ -184,7 +184,7 @@ def test_failed_registration_is_told(anonymous, person):
 
 
 def test_registration_that_loses_a_race_is_told(anonymous, person, monkeypatch):
-    monkeypatch.setattr("records.models.Unique.validate", lambda *args, **kwargs: None)
+    monkeypatch.setattr("records.constraints.Unique.validate", lambda *args, **kwargs: None)
     body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
     assert anonymous.post(f"{AUTH}/register", body).status_code == 400
     assert events() == [("register", "failure", None)]
