@@ -172,6 +172,8 @@ class Unsettled:
 
     using: str
     before: dict[str, Any]
+    savepoints: set[str]
+    place: int
     is_settled: bool = False
 
     def settle(self) -> None:
@@ -179,7 +181,10 @@ class Unsettled:
 
     def is_lost(self) -> bool:
         waiting = connections[self.using].run_on_commit
-        return not self.is_settled and not any(each[1] == self.settle for each in waiting)
+        # Where it was put, unless others before it were rolled back.
+        if self.is_settled or (self.place < len(waiting) and waiting[self.place][1] == self.settle):
+            return False
+        return all(each[1] != self.settle for each in waiting)
 
 
 def _differs(field: models.Field, value: Any) -> Differs:
@@ -236,19 +241,24 @@ class Record(models.Model):
 
     def _remember_written(self, using: str, values: dict[str, Any]) -> None:
         """The same of what was written just now, until the transaction is rolled back, if it is."""
-        unsettled = Unsettled(using, self._known())
-        transaction.on_commit(unsettled.settle, using=using)
-        self.__dict__.setdefault("_unsettled", []).append(unsettled)
-        self.__dict__["_stored"] = unsettled.before | copy.deepcopy(values)
+        before, unsettled = self._known(), self.__dict__["_unsettled"]
+        savepoints = {*connections[using].savepoint_ids}
+        # What is rolled back together needs to be remembered once.
+        if not unsettled or unsettled[-1].savepoints != savepoints:
+            last = Unsettled(using, before, savepoints, len(connections[using].run_on_commit))
+            transaction.on_commit(last.settle, using=using)
+            self.__dict__["_unsettled"] = [*unsettled, last]
+        self.__dict__["_stored"] = before | copy.deepcopy(values)
 
     def _known(self) -> dict[str, Any]:
         """Column → what the database holds, as far as we know; `version`, where we know it, is that of all the rest."""
-        unsettled = self.__dict__.get("_unsettled", [])
+        unsettled = [each for each in self.__dict__.get("_unsettled", ()) if not each.is_settled]
         for index, each in enumerate(unsettled):
             if each.is_lost():
                 self.__dict__["_stored"] = each.before
                 del unsettled[index:]
                 break
+        self.__dict__["_unsettled"] = unsettled
         return self.__dict__.get("_stored", {})
 
     def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:

@@ -624,3 +624,16 @@ def test_repricing_takes_any_case(owner, make_stock):
     stock = make_stock(owner.user)
     Stock.objects.reprice({"aapl": Decimal(2)})
     assert last(stock).changes == {"price": [175.5, 2]}
+
+
+def test_what_an_instance_remembers_does_not_grow_with_its_saves(stock):
+    for price in range(2, 30):
+        stock.price = price
+        stock.save()
+    assert len(stock._unsettled) == 1
+    with transaction.atomic():
+        stock.price = 50
+        stock.save()
+        transaction.set_rollback(True)
+    stock.save()
+    assert (Stock.objects.get(pk=stock.pk).price, last(stock).changes) == (50, {"price": [29, 50]})
