@@ -1,5 +1,6 @@
 """How every record is managed. Usable with a million rows: nothing here counts or loads them all."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -22,6 +23,7 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 from rest_framework.exceptions import APIException
 
+from records.expressions import AnyOf
 from records.history import AuditEntry
 from records.models import SoftDeletable
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
@@ -298,8 +300,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.action(description="Undo all that the selected entries' requests did", permissions=["undo"])
     def undo_requests(self, request: HttpRequest, queryset: QuerySet) -> None:
         # Anybody may call their request what they like: only what the same person did goes with it.
-        chosen = {tuple(pair) for pair in queryset.exclude(request_id=None).values_list("request_id", "user_id")}
-        of_each = [Q(request_id=request_id, user_id=user_id) for request_id, user_id in chosen]
+        requests: dict[int | None, set[str]] = defaultdict(set)
+        for request_id, user_id in queryset.exclude(request_id=None).values_list("request_id", "user_id"):
+            requests[user_id].add(request_id)
+        of_each = [Q(AnyOf("request_id", ids), user_id=user_id) for user_id, ids in requests.items()]
         self._undo(request, AuditEntry.objects.filter(reduce(or_, of_each, Q(pk=None))))
 
     def _undo(self, request: HttpRequest, entries: QuerySet) -> None:

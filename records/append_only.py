@@ -71,14 +71,14 @@ SQLITE = [
 ]
 UNDO = {
     "postgresql": [
-        "DROP TRIGGER audit_log_append_only ON audit_log",
-        "DROP TRIGGER audit_log_no_truncate ON audit_log",
-        "DROP FUNCTION audit_log_refuse()",
+        "DROP TRIGGER IF EXISTS audit_log_append_only ON audit_log",
+        "DROP TRIGGER IF EXISTS audit_log_no_truncate ON audit_log",
+        "DROP FUNCTION IF EXISTS audit_log_refuse()",
     ],
     "sqlite": [
-        "DROP TRIGGER audit_log_no_update",
-        "DROP TRIGGER audit_log_no_delete",
-        "DROP TRIGGER audit_log_no_replace",
+        "DROP TRIGGER IF EXISTS audit_log_no_update",
+        "DROP TRIGGER IF EXISTS audit_log_no_delete",
+        "DROP TRIGGER IF EXISTS audit_log_no_replace",
     ],
 }
 DO = {"postgresql": POSTGRESQL, "sqlite": SQLITE}

@@ -4,7 +4,6 @@ import copy
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Any, ClassVar, Self, cast
@@ -101,9 +100,13 @@ class RecordQuerySet(models.QuerySet):
     def bulk_create(self, objs, batch_size=None, ignore_conflicts=False, update_conflicts=False, **kwargs):
         if ignore_conflicts or update_conflicts:
             raise NotSupportedError("Which rows were made or changed is not told, so that the log could not tell it.")
-        with transaction.atomic(using=self._write_alias(), savepoint=False):
+        using = self._write_alias()
+        unsettled = (using, True) if connections[using].in_atomic_block else None
+        with transaction.atomic(using=using, savepoint=False):
             made = super().bulk_create(objs, batch_size, **kwargs)
-            self.model._log_creation(made, self._write_alias())
+            self.model._log_creation(made, using)
+        for row in made:
+            row.__dict__["_unsettled"] = unsettled
         return made
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -166,27 +169,6 @@ def _unaudited(model: type[models.Model], using: str) -> models.QuerySet:
     return models.QuerySet(model, using=using)
 
 
-@dataclass(eq=False)
-class Unsettled:
-    """What an instance knew of its row before it wrote to it in a transaction that may yet be rolled back."""
-
-    using: str
-    before: dict[str, Any]
-    savepoints: set[str]
-    place: int
-    is_settled: bool = False
-
-    def settle(self) -> None:
-        self.is_settled = True
-
-    def is_lost(self) -> bool:
-        waiting = connections[self.using].run_on_commit
-        # Where it was put, unless others before it were rolled back.
-        if self.is_settled or (self.place < len(waiting) and waiting[self.place][1] == self.settle):
-            return False
-        return all(each[1] != self.settle for each in waiting)
-
-
 def _differs(field: models.Field, value: Any) -> Differs:
     if not hasattr(value, "resolve_expression"):
         value = Value(value.pk if isinstance(value, models.Model) else value, field)
@@ -235,31 +217,28 @@ class Record(models.Model):
         """Keep what the database was read to hold in these columns, to tell later what was changed."""
         present = {name: self.__dict__[name] for name in attnames if name in self.__dict__}
         # Not in place: copies of this instance have their own.
-        self.__dict__["_stored"] = self._known() | {
+        self.__dict__["_stored"] = self._stored_values() | {
             name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value for name, value in present.items()
         }
 
-    def _remember_written(self, using: str, values: dict[str, Any]) -> None:
-        """The same of what was written just now, until the transaction is rolled back, if it is."""
-        before, unsettled = self._known(), self.__dict__["_unsettled"]
-        savepoints = {*connections[using].savepoint_ids}
-        # What is rolled back together needs to be remembered once.
-        if not unsettled or unsettled[-1].savepoints != savepoints:
-            last = Unsettled(using, before, savepoints, len(connections[using].run_on_commit))
-            transaction.on_commit(last.settle, using=using)
-            self.__dict__["_unsettled"] = [*unsettled, last]
-        self.__dict__["_stored"] = before | copy.deepcopy(values)
+    def _remember_written(self, values: dict[str, Any]) -> None:
+        self.__dict__["_stored"] = self._stored_values() | copy.deepcopy(values)
 
-    def _known(self) -> dict[str, Any]:
+    def _stored_values(self) -> dict[str, Any]:
         """Column → what the database holds, as far as we know; `version`, where we know it, is that of all the rest."""
-        unsettled = [each for each in self.__dict__.get("_unsettled", ()) if not each.is_settled]
-        for index, each in enumerate(unsettled):
-            if each.is_lost():
-                self.__dict__["_stored"] = each.before
-                del unsettled[index:]
-                break
-        self.__dict__["_unsettled"] = unsettled
         return self.__dict__.get("_stored", {})
+
+    def _make_sure(self) -> None:
+        """Read again what was written in a transaction that others ended: it may have been rolled back."""
+        using, was_new = self.__dict__.get("_unsettled") or (None, False)
+        if using is None:
+            return
+        row = _unaudited(type(self), using).filter(pk=self.pk).values(*self._stored_values()).first()
+        self.__dict__["_stored"] = row or {}
+        if row is None and was_new:
+            self._state.adding, self.version = True, 1
+        if row is None or not connections[using].in_atomic_block:
+            self.__dict__["_unsettled"] = None
 
     def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
@@ -269,7 +248,7 @@ class Record(models.Model):
 
     def changed_fields(self) -> list[models.Field]:
         """The fields whose value differs from the stored one; deferred ones are unchanged by nature."""
-        stored = self._known()
+        stored = self._stored_values()
         return [
             field
             for field in self._meta.concrete_fields
@@ -280,6 +259,7 @@ class Record(models.Model):
         ]
 
     def save(self, *, force_insert=False, force_update=False, using=None, update_fields=None) -> None:
+        self._make_sure()
         if self.pk is None and not self._state.adding:
             # Django's way to copy a row.
             self._state.adding, self.version = True, 1
@@ -296,27 +276,34 @@ class Record(models.Model):
 
     def _save_table(self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None):
         """Where Django writes one row, whoever asked for it; here because loaddata passes `save()` by."""
+        was_new = self._state.adding or (self.__dict__.get("_unsettled") or (using, False))[1]
+        unsettled = (using, was_new) if connections[using].in_atomic_block else None
         with transaction.atomic(using=using, savepoint=False):
-            is_update = force_update or bool(update_fields) or not (self._state.adding or force_insert)
-            if is_update and not raw:
-                names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
-                fields = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
-                self._update_row(using, fields)
-                return True
-            may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
-            stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
-            if stored is None:
-                super()._save_table(raw=raw, cls=cls, force_insert=True, using=using)
-                self._log_creation([self], using)
-                return False
-            # Over a row that exists: a change like any other, and none where nothing differs.
-            for field in self._meta.concrete_fields:
-                if field.name not in {"created_at", *BOOKKEEPING}:
-                    setattr(stored, field.attname, getattr(self, field.attname))
-            stored.save(using=using)
-            self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
-            self.__dict__.update({name: stored.__dict__.get(name) for name in ("_stored", "_unsettled")})
+            was_there = self._write_table(raw, cls, force_insert, force_update, using, update_fields)
+        self.__dict__["_unsettled"] = unsettled
+        return was_there
+
+    def _write_table(self, raw, cls, force_insert, force_update, using, update_fields) -> bool:
+        is_update = force_update or bool(update_fields) or not (self._state.adding or force_insert)
+        if is_update and not raw:
+            names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
+            fields = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
+            self._update_row(using, fields)
             return True
+        may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
+        stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
+        if stored is None:
+            super()._save_table(raw=raw, cls=cls, force_insert=True, using=using)  # type: ignore[misc]
+            self._log_creation([self], using)
+            return False
+        # Over a row that exists: a change like any other, and none where nothing differs.
+        for field in self._meta.concrete_fields:
+            if field.name not in {"created_at", *BOOKKEEPING}:
+                setattr(stored, field.attname, getattr(self, field.attname))
+        stored.save(using=using)
+        self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
+        self.__dict__["_stored"] = stored._stored_values()
+        return True
 
     def _update_row(self, using: str, fields: list[models.Field]) -> None:
         """One UPDATE of these columns, told to the log.
@@ -327,7 +314,7 @@ class Record(models.Model):
         values = {field: field.pre_save(self, add=False) for field in fields}
         stamps = {field.name: values.pop(field) for field in fields if field.name in BOOKKEEPING}
         row = _unaudited(type(self), using).filter(pk=self.pk)
-        known = self._known()
+        known = self._stored_values()
         before = {field.attname: known[field.attname] for field in values if field.attname in known}
         version = known.get("version")
 
@@ -356,7 +343,7 @@ class Record(models.Model):
         )
         self._log(using).record(type(self), self.action_of(list(values)), [change] if change else [])
         # What was not read again just now may be of an older version: then nothing is known to be of this one.
-        self._remember_written(using, before | after | {"version": self.version if as_read else None})
+        self._remember_written(before | after | {"version": self.version if as_read else None})
 
     @classmethod
     def _column_names(cls) -> set[str]:
@@ -415,7 +402,7 @@ class Record(models.Model):
             row.__dict__.update({name: stored.__dict__[name] for name in names if row.pk in read})
             values = {field.attname: as_stored(field, getattr(stored, field.attname)) for field in fields}
             others = {field.attname: row.__dict__.get(field.attname) for field in cls._meta.concrete_fields}
-            row._remember_written(using, others | values)
+            row._remember_written(others | values)
             given = {name: [None, as_json(value)] for name, value in values.items() if value not in (None, "")}
             changes.append(Change(row.pk, row._owner_id(), given))
         cls._log(using).record(cls, "create", changes)

@@ -21,7 +21,7 @@ LARGEST = 100_000
 CONFLICTS_NAMED = 20
 CREATIONS = {"create", "register"}
 #: They change something always: without it, the entry was emptied.
-CHANGES = {"create", "update", "delete", "restore", "undo", "register"}
+CHANGES = frozenset({"create", "update", "delete", "restore", "undo", "register"})
 #: Whose changes cannot be taken back by what the log knows.
 FINAL = {
     "purge": "it was removed for good",
@@ -208,6 +208,7 @@ def _put_back(model: type[Record], kind: str, values: Any, group: list[Row]) -> 
 
 def _refuse_lost_owners(model: type[Record], names: tuple[str, ...], rows: Any) -> None:
     """No row may live on with somebody who is deleted."""
+    rows = rows.live() if issubclass(model, SoftDeletable) else rows
     for name in names:
         column = _field(model, name)
         if belongs_by(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():

@@ -16,7 +16,7 @@ from records.rest.permissions import RecordPermission
 from records.rest.serializers import BigIntegerField, StrictSerializer
 from records.rest.views import ReadOnlyViewSet, not_found, typed_id
 from records.serializers import AuditEntrySerializer
-from records.undo import resource_names, undo
+from records.undo import CHANGES, FINAL, resource_names, undo
 
 
 class AuditPermission(RecordPermission):
@@ -98,7 +98,8 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         entries = AuditEntry.objects.filter(**serializer.validated_data)
         if not entries.exists():
             raise ValidationError({"request_id": ["The log knows of no such request."]})
-        people = set(entries.exclude(changes={}).values_list("user_id", flat=True))
+        changing = entries.filter(outcome=AuditEntry.Outcome.SUCCESS, action__in=CHANGES | FINAL.keys())
+        people = set(changing.values_list("user_id", flat=True))
         if len(people) > 1:
             # Anybody may call their request what they like.
             named = ", ".join(sorted(str(person or "null") for person in people))
@@ -130,6 +131,11 @@ class HistoryViewSet(AuditEntryViewSet):
         if not rows.visible_to(request.user).filter(pk=self.row_key).exists():
             raise not_found(model, kwargs["id"])
         self.sees_everything = request.user.may("view", AuditEntry)
+
+    def known_parameters(self) -> frozenset[str]:
+        # What is not shown cannot be guessed by filtering either.
+        known = super().known_parameters()
+        return known if self.request.user.may("view", AuditEntry) else known - {"request_id"}
 
     def may_see_deleted(self) -> bool:
         return self.request.user.may("view", self.resource.queryset.model)

@@ -60,6 +60,11 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or obj.is_open_to(request.user))
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if change and "email" in form.changed_data and "is_verified" not in form.changed_data:
+            obj.is_verified = False  # nobody has shown yet that the new address is theirs
+        super().save_model(request, obj, form, change)
+
     def protected(self, rows: list[User]) -> list[str]:
         return (
             [LAST_SUPERUSER_MESSAGE]

@@ -414,11 +414,8 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
         The session by which a person changes their own password goes on.
         """
+        self._make_sure()
         changed = self._changed_names()
-        if "email" in changed and "is_verified" not in changed:
-            self.is_verified = False  # nobody has shown yet that the new address is theirs
-            if kwargs.get("update_fields") is not None:
-                kwargs["update_fields"] = {*kwargs["update_fields"], "is_verified"}
         with transaction.atomic() if changed & {"is_active", "is_superuser", "password"} else nullcontext():
             if self._gives_up_superuser():
                 User.objects.filter(pk=self.pk)._keep_a_superuser()

@@ -45,6 +45,8 @@ class UserSerializer(RecordSerializer):
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
         before = instance.email
         if validated_data.get("email", before) != before:
+            # Nobody has shown yet that the new address is theirs.
+            validated_data.setdefault("is_verified", False)
             event = f"Its e-mail address was changed to {validated_data['email']}."
             transaction.on_commit(lambda: send_notice(instance, event, to=before) if before else None)
         return super().update(instance, validated_data)

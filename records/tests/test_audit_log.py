@@ -244,6 +244,7 @@ def test_owner_does_not_learn_the_ids_of_others_requests(owner, superuser, stock
     superuser.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
     others, own = owner.get(f"/api/v1/stocks/{stock['id']}/history?fields=request_id").json()["items"]
     assert (others["request_id"], own["request_id"] is None) == (None, False)
+    assert owner.get(f"/api/v1/stocks/{stock['id']}/history?request_id=x").status_code == 400
 
 
 @pytest.mark.parametrize("bad", ["abc", "9" * 30, "%00"])

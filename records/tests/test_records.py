@@ -60,12 +60,14 @@ def test_save_without_a_change_writes_nothing(stock, django_assert_num_queries):
         stock.save(update_fields=["price"])
 
 
+@pytest.mark.django_db(transaction=True)
 def test_save_right_after_creation_writes_nothing(owner, make_stock, django_assert_num_queries):
     made = make_stock(owner.user, price=Decimal("1.5"))
     with django_assert_num_queries(0):
         made.save()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_save_twice_writes_once(stock, django_assert_num_queries):
     stock.price = Decimal("2")
     stock.save()

@@ -388,6 +388,16 @@ def test_id_that_several_people_used_needs_a_person(superuser, owner, stranger, 
     assert [stored(row).price for row in rows.values()] == [Decimal("175.5"), 2]
 
 
+def test_somebody_elses_new_password_under_the_same_id_needs_a_person(superuser, owner, stranger, stock, monkeypatch):
+    owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2}, HTTP_X_REQUEST_ID="1")
+    monkeypatch.setattr("records.audit.request_id", lambda: "1")
+    stranger.user.set_password("another-horse-8-battery")
+    stranger.user.save()
+    monkeypatch.undo()
+    answer = superuser.post(UNDO, {"request_id": "1"})
+    assert (answer.status_code, "by user_id" in answer.json()["detail"]) == (409, True)
+
+
 def test_what_a_command_did_is_undone_by_nobodys_id(superuser, stock, monkeypatch):
     monkeypatch.setattr("records.audit.request_id", lambda: "loaddata-1")
     Stock.objects.filter(pk=stock.pk).update(price=2)

@@ -767,3 +767,16 @@ def test_namesakes_made_at_once_all_get_a_username(staff, make_user, monkeypatch
     names = iter(["john-doe", "john-doe", "john-doe-2"])
     monkeypatch.setattr(User.objects, "free_username", lambda name: next(names))
     assert staff.post(URL, {"name": "John Doe"}).json()["username"] == "john-doe-2"
+
+
+def test_superuser_may_say_that_a_new_address_is_verified(superuser, make_user):
+    user = make_user(is_verified=True)
+    body = {"email": "new@example.com", "is_verified": True}
+    assert superuser.patch(f"/api/v1/users/{user.pk}", body).json()["is_verified"] is True
+
+
+def test_address_that_changes_in_bulk_is_unverified_and_the_same_one_is_not(make_user):
+    same, other = make_user(is_verified=True), make_user(is_verified=True)
+    User.objects.filter(pk=same.pk).update(email=same.email)
+    User.objects.filter(pk=other.pk).update(email="new@example.com")
+    assert [User.objects.get(pk=user.pk).is_verified for user in (same, other)] == [True, False]
