@@ -441,6 +441,7 @@ REST_FRAMEWORK = {
         "user": _rate("THROTTLE_USER", "600/min"),
     },
     "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
+    "UNAUTHENTICATED_USER": "users.authentication.Nobody",
     "EXCEPTION_HANDLER": "records.rest.errors.problem_response",
     "NUM_PROXIES": TRUSTED_PROXIES,
     "COERCE_DECIMAL_TO_STRING": False,

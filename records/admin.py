@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext, unquote
+from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
-from django.db import DataError
+from django.db import DataError, models
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.template.loader import render_to_string
@@ -25,7 +26,7 @@ from rest_framework.exceptions import APIException
 
 from records.expressions import AnyOf
 from records.history import AuditEntry
-from records.models import SoftDeletable
+from records.models import SoftDeletable, goes_with
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
 from records.undo import kinds, resource_names, undo
 
@@ -101,8 +102,10 @@ class ReadOnlyAdmin(LargeTableAdmin):
 class RecordAdmin(LargeTableAdmin):
     """Deletes as the model does, which for most is a state that can be taken back."""
 
+    list_display: Any = ("__str__", "created_at")
     ordering = ("-id",)
     actions = ("restore_selected",)
+    formfield_overrides: ClassVar[Any] = {models.URLField: {"assume_scheme": "https"}}
     object_history_template = "records/history.html"
     record_fields = ("created_at", "updated_at", "version")
     deletion_fields = ("deleted_at", "deleted_by", "deletion_reason")
@@ -129,6 +132,21 @@ class RecordAdmin(LargeTableAdmin):
         fixed = self.record_fields + (self.deletion_fields if self.is_soft else ())
         return (*super().get_readonly_fields(request, obj), *fixed)
 
+    def get_autocomplete_fields(self, request: HttpRequest) -> Any:
+        """Whatever refers to another table: a list to choose from would hold all of its rows."""
+        own = super().get_autocomplete_fields(request)
+        keys = [field for field in self.opts.concrete_fields if isinstance(field, models.ForeignKey)]
+        return (*own, *(key.name for key in keys if self._can_be_searched(key) and key.name not in own))
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if not self._can_be_searched(db_field):
+            kwargs["widget"] = ForeignKeyRawIdWidget(db_field.remote_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def _can_be_searched(self, key: Any) -> bool:
+        other: Any = self.admin_site._registry.get(key.related_model)
+        return other is not None and bool(other.search_fields)
+
     def get_actions(self, request: HttpRequest) -> dict:
         actions = super().get_actions(request)
         if not self.is_soft or not self.has_change_permission(request):
@@ -151,16 +169,18 @@ class RecordAdmin(LargeTableAdmin):
         """What the confirmation page shows: the rows asked for; what goes with them is counted, not loaded."""
         rows = list(objs)
         counts = {self.opts.verbose_name_plural: len(rows)}
-        for relation in self.opts.related_objects if self.is_soft else ():
-            if issubclass(relation.related_model, SoftDeletable):
-                name = relation.related_model._meta.verbose_name_plural
-                counts[name] = relation.related_model.objects.filter(**{f"{relation.field.name}__in": rows}).count()
+        for relation in self.opts.related_objects:
+            kind: Any = relation.related_model
+            if goes_with(relation.field) and (not self.is_soft or issubclass(kind, SoftDeletable)):
+                dependents = kind.objects.filter(**{f"{relation.field.name}__in": rows})
+                counts[kind._meta.verbose_name_plural] = dependents.count()
         lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
         return [str(row) for row in rows], counts, lacking, self.protected(rows)
 
     def protected(self, rows: list[Any]) -> list[str]:
         """Why these rows cannot be deleted; empty if they can."""
-        return []
+        model: Any = self.model
+        return model.all_objects.all().held_by([row.pk for row in rows], for_good=not self.is_soft)
 
     @admin.action(description="Restore selected %(verbose_name_plural)s")
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:

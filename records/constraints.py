@@ -1,5 +1,7 @@
 """What a table holds to, beyond its columns: constraints, indexes, and their messages."""
 
+import math
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
@@ -13,6 +15,7 @@ from django.db.models.lookups import Exact
 from django.utils.deconstruct import deconstructible
 
 BIGINT_MAX = 2**63 - 1
+DEEPEST_JSON = 50
 
 
 @deconstructible
@@ -24,6 +27,32 @@ class GreaterThanValidator(BaseValidator):
 
     def compare(self, a: Any, b: Any) -> bool:
         return a <= b
+
+
+def plain_json(value: Any, depth: int = DEEPEST_JSON) -> Any:
+    """A validator of JSON: both databases keep it so, and every client can read it.
+
+    Returns the value with its Decimals as the doubles that JSON has for them.
+    """
+    if depth == 0 and isinstance(value, (dict, list)):
+        raise ValidationError(f"Ensure this value is nested no deeper than {DEEPEST_JSON} levels.", code="depth")
+    match value:
+        case dict():
+            return {plain_json(key): plain_json(each, depth - 1) for key, each in value.items()}
+        case list():
+            return [plain_json(each, depth - 1) for each in value]
+        case str():
+            if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+                raise ValidationError("Ensure its texts have no NUL and no lone surrogates.", code="text")
+        case bool():
+            return value
+        case int() | float() | Decimal():
+            # PostgreSQL writes 1e30 with all its digits, and no whole number of more than 64 bits is read everywhere.
+            number: Any = value
+            if not math.isfinite(number) or abs(number) > BIGINT_MAX:
+                raise ValidationError(f"Ensure its numbers are from -{BIGINT_MAX} to {BIGINT_MAX}.", code="number")
+            return float(number) if isinstance(number, Decimal) else number
+    return value
 
 
 def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
@@ -74,8 +103,13 @@ class Trigrams(TrigramExtension):
         pass
 
 
+def sort_index(*fields: str, name: str) -> models.Index:
+    """An index with `id` behind `fields`, as in every sort."""
+    return models.Index(fields=[*fields, "id"], name=name)
+
+
 def live_index(*fields: str, name: str, condition: Q | None = None) -> models.Index:
-    """An index over the live rows, with `id` behind `fields` as in every sort."""
+    """The same over the live rows."""
     return models.Index(fields=[*fields, "id"], name=name, condition=Q(deleted_at=None) & (condition or Q()))
 
 

@@ -1,15 +1,11 @@
-import django_filters
-
 from records.history import AuditEntry
-from records.rest.filters import InstantFilter, IntegerFilter, StrictFilterSet, TextFilter
+from records.rest.filters import ChoiceFilter, InstantFilter, IntegerFilter, StrictFilterSet, TextFilter
 
 
 class AuditEntryFilterSet(StrictFilterSet):
     user_id = IntegerFilter(help_text="Id of who did it, or on whose account it was tried.")
-    action = django_filters.ChoiceFilter(
-        choices=[(name, name) for name in AuditEntry.ACTIONS], help_text="What was done."
-    )
-    outcome = django_filters.ChoiceFilter(choices=AuditEntry.Outcome.choices, help_text="Whether it succeeded.")
+    action = ChoiceFilter(choices=[(name, name) for name in AuditEntry.ACTIONS], help_text="What was done.")
+    outcome = ChoiceFilter(choices=AuditEntry.Outcome.choices, help_text="Whether it succeeded.")
     object_type = TextFilter(help_text="What kind of row: `users`, `stocks`, …")
     object_id = TextFilter(help_text="Id of the row.")
     owner_id = IntegerFilter(help_text="Id of the user whose row it is.")

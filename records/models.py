@@ -4,13 +4,13 @@ import copy
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any, ClassVar, Self, cast
 
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, NotSupportedError, connections, models, router, transaction
-from django.db.models import F, Value
+from django.db.models import Exists, F, OuterRef, ProtectedError, Value
 from django.db.models.signals import m2m_changed
 from django.dispatch import receiver
 from django.utils import timezone
@@ -28,12 +28,17 @@ class RecordQuerySet(models.QuerySet):
     _db: str | None
 
     def visible_to(self, user) -> Self:
-        """The rows that `user` may see: all for staff with view permission, else their own."""
-        if user.may("view", self.model):
-            return self
+        """The rows that `user` may see: all if they are public, and for staff with view permission; else their own.
+
+        None of them goes with another row that is deleted.
+        """
+        fates = self.model.fates()
+        if self.model.is_public or user.may("view", self.model):
+            return self.filter(**dict.fromkeys(fates))
         if self.model.owned_by is None:
             return self.none()
-        return self.filter(**{self.model.owned_by: user.pk})
+        own = f"{self.model._meta.get_field(self.model.owned_by).name}__deleted_at"  # the caller is not
+        return self.filter(**{self.model.owned_by: user.pk}, **{name: None for name in fates if name != own})
 
     def update(self, **values) -> int:
         """Change the rows that are not so already, and tell the log: three statements, or four with expressions.
@@ -100,7 +105,8 @@ class RecordQuerySet(models.QuerySet):
     def bulk_create(self, objs, batch_size=None, ignore_conflicts=False, update_conflicts=False, **kwargs):
         if ignore_conflicts or update_conflicts:
             raise NotSupportedError("Which rows were made or changed is not told, so that the log could not tell it.")
-        using = self._write_alias()
+        using, objs = self._write_alias(), list(objs)
+        self.model.prepare(objs)
         unsettled = (using, True) if connections[using].in_atomic_block else None
         with transaction.atomic(using=using, savepoint=False):
             made = super().bulk_create(objs, batch_size, **kwargs)
@@ -131,6 +137,7 @@ class RecordQuerySet(models.QuerySet):
             before = self._locked_values(kept, for_removal=True)
             if not before:
                 return 0, {}
+            self._refuse_held(before, for_good=True)
             counts: Counter[str] = Counter()
             for field in self._references():
                 rows = field.model.all_objects.using(self._write_alias()).filter(AnyOf(field.name, before))
@@ -163,6 +170,26 @@ class RecordQuerySet(models.QuerySet):
         relations: Any = self.model._meta.related_objects
         return [each.field for each in relations if not each.many_to_many and issubclass(each.related_model, Record)]
 
+    def held_by(self, keys: Iterable[Any], *, for_good: bool) -> list[str]:
+        """What keeps these rows from being deleted: "3 products", deleted ones too where it is for good."""
+        found = []
+        for field in filter(holds, self._references()):
+            rows = field.model.all_objects if for_good else field.model.objects
+            if count := rows.using(self._write_alias()).filter(AnyOf(field.name, keys)).count():
+                kind = field.model._meta
+                found.append(f"{count:,} {kind.verbose_name if count == 1 else kind.verbose_name_plural}")
+        return found
+
+    def _refuse_held(self, keys: Iterable[Any], *, for_good: bool) -> None:
+        if held_by := self.held_by(keys, for_good=for_good):
+            raise ProtectedError(f"The {self.model._meta.verbose_name} is in use by {' and '.join(held_by)}.", set())
+
+    def _unheld(self) -> Self:
+        rows = self
+        for field in filter(holds, self._references()):
+            rows = rows.filter(~Exists(field.model.all_objects.filter(**{field.name: OuterRef("pk")})))
+        return rows
+
 
 def _unaudited(model: type[models.Model], using: str) -> models.QuerySet:
     """Django's own, which tells the log nothing: for those who do."""
@@ -191,6 +218,10 @@ class Record(models.Model):
 
     #: The lookup from a row to its owner's id, for rows that belong to a user: they see and change their own.
     owned_by: ClassVar[str | None] = None
+    #: Whether anybody may read the rows, without an account too.
+    is_public: ClassVar[bool] = False
+    #: Whether rows of other kinds may refer to ours.
+    may_be_referred_to: ClassVar[bool] = True
     #: Columns whose values the log must not know.
     secret_fields: ClassVar[frozenset[str]] = frozenset()
 
@@ -367,9 +398,43 @@ class Record(models.Model):
             if not field.primary_key and field.attname not in cls.secret_fields and field.name not in BOOKKEEPING
         ]
 
+    @classmethod
+    @cache
+    def fates(cls) -> tuple[str, ...]:
+        """The lookups to the deletion of rows that ours go with, where ours cannot be marked with it."""
+        found: list[str] = []
+        for field in cls._meta.concrete_fields:
+            parent: Any = field.related_model
+            if not goes_with(field):
+                continue
+            if not issubclass(parent, SoftDeletable):
+                found += (f"{field.name}__{each}" for each in parent.fates())
+            elif not issubclass(cls, SoftDeletable):
+                found.append(f"{field.name}__deleted_at")
+        return tuple(found)
+
+    @classmethod
+    @cache
+    def within_owner(cls) -> tuple[models.Field, ...]:
+        """The foreign keys to rows that must belong to the same user as ours."""
+        fields: list[Any] = [field for field in cls._meta.concrete_fields if field.is_relation]
+        others = [field for field in fields if cls.owned_by and field.attname != cls.owned_by]
+        return tuple(field for field in others if field.related_model.owned_by not in {None, "id"})
+
+    def clean(self) -> None:
+        super().clean()
+        for field in self.within_owner():
+            other = getattr(self, field.name) if getattr(self, field.attname) else None
+            if other is not None and other._owner_id() != self._owner_id():
+                raise ValidationError({field.name: f"This {field.verbose_name} belongs to somebody else."})
+
     def is_open_to(self, user: Any, names: Iterable[str] = ()) -> bool:
         """Whether `user`, who may change rows of this kind, may change this one, and these columns of it."""
         return True
+
+    @classmethod
+    def prepare(cls, rows: list[Any]) -> None:
+        """Give rows that are about to be made together what `save()` would give each."""
 
     def _owner_id(self) -> Any:
         return getattr(self, self.owned_by) if self.owned_by else None
@@ -481,6 +546,7 @@ class SoftDeletableQuerySet(RecordQuerySet):
 
     def _mark_deleted(self, mark: dict, counts: dict[str, int]) -> None:
         live = self.live()
+        self._refuse_held(live.values_list("pk", flat=True), for_good=False)
         for dependent, key in self._dependents():
             dependent.objects.filter(**{f"{key}__in": live.values("pk")})._mark_deleted(mark, counts)
         if changed := live._write(mark, "delete"):
@@ -494,7 +560,7 @@ class SoftDeletableQuerySet(RecordQuerySet):
         with transaction.atomic(using=self._write_alias()):
             deleted = self.deleted()
             for field in self.model._meta.concrete_fields:
-                if belongs_by(field) and deleted.filter(**{f"{field.name}__deleted_at__isnull": False}).exists():
+                if rests_on(field) and deleted.filter(**{f"{field.name}__deleted_at__isnull": False}).exists():
                     name = self.model._meta.verbose_name
                     raise ValidationError(
                         f"The {field.verbose_name} of this {name} is deleted: restore the {field.verbose_name} first."
@@ -518,7 +584,8 @@ class SoftDeletableQuerySet(RecordQuerySet):
         while found == size:
             with transaction.atomic(using=self._write_alias()):
                 # Locked, so that nothing goes that is restored meanwhile.
-                keys = list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True)[:size])
+                rows = self._unheld().select_for_update(of=("self",))
+                keys = list(rows.order_by("pk").values_list("pk", flat=True)[:size])
                 self.model.all_objects.filter(pk__in=keys).purge()
             found = len(keys)
             if found:
@@ -531,18 +598,28 @@ class SoftDeletableQuerySet(RecordQuerySet):
         return [
             (relation.related_model, relation.field.name)
             for relation in self.model._meta.related_objects
-            if issubclass(relation.related_model, SoftDeletable) and belongs_by(relation.field)
+            if issubclass(relation.related_model, SoftDeletable) and goes_with(relation.field)
         ]
 
 
-def belongs_by(field: models.Field) -> bool:
+def _refers(field: models.Field, target: type[Any], *on_delete: Any) -> bool:
+    remote: Any = field.remote_field
+    return remote is not None and getattr(remote, "on_delete", None) in on_delete and issubclass(remote.model, target)
+
+
+def goes_with(field: models.Field) -> bool:
     """Whether a row goes when the row goes that this field points to."""
-    remote = field.remote_field
-    return (
-        remote is not None
-        and getattr(remote, "on_delete", None) is models.CASCADE
-        and issubclass(remote.model, SoftDeletable)
-    )
+    return _refers(field, Record, models.CASCADE)
+
+
+def holds(field: models.Field) -> bool:
+    """Whether a row keeps the row from going that this field points to."""
+    return _refers(field, Record, models.PROTECT)
+
+
+def rests_on(field: models.Field) -> bool:
+    """Whether a row is not restored without the row that this field points to."""
+    return _refers(field, SoftDeletable, models.CASCADE, models.PROTECT)
 
 
 class LiveManager(models.Manager.from_queryset(SoftDeletableQuerySet)):  # type: ignore[misc]

@@ -8,12 +8,13 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, models, transaction
+from django.utils.text import capfirst
 from rest_framework.exceptions import PermissionDenied
 
 from records import audit
 from records.expressions import AnyOf, Mapped
 from records.history import AuditEntry, as_json, from_json
-from records.models import DELETION_STATE, Record, SoftDeletable, belongs_by
+from records.models import DELETION_STATE, Record, SoftDeletable, rests_on
 from records.rest.errors import Conflict, from_constraint
 from records.rest.serializers import api_names
 
@@ -86,6 +87,8 @@ def undo(entries: models.QuerySet, user: Any) -> int:
                 _put_back(model, kind, values, group)
     except ValidationError as error:
         raise Conflict(error.messages[0]) from None
+    except models.ProtectedError as error:
+        raise Conflict(f"Nothing was undone: {error.args[0]}") from None
     except IntegrityError as error:
         raise _lost(error) from None
     return len(rows)
@@ -162,7 +165,7 @@ def _refuse_conflicts(rows: list[Row], present: dict, *, named: bool) -> None:
     if errors:
         first = next(row for row in rows if row.conflicts)
         others = f" So have {count - 1:,} others." if count > 1 else ""
-        raise Conflict(f"{_capital(str(first))} has changed since.{others} Nothing was undone.", errors)
+        raise Conflict(f"{capfirst(str(first))} has changed since.{others} Nothing was undone.", errors)
 
 
 def _grouped(rows: list[Row]) -> Iterable[tuple[type[Record], str, Any, list[Row]]]:
@@ -211,7 +214,7 @@ def _refuse_lost_owners(model: type[Record], names: tuple[str, ...], rows: Any) 
     rows = rows.live() if issubclass(model, SoftDeletable) else rows
     for name in names:
         column = _field(model, name)
-        if belongs_by(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():
+        if rests_on(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():
             raise Conflict(f"Nothing was undone: the {column.verbose_name} of a {model._meta.verbose_name} is deleted.")
 
 
@@ -246,10 +249,6 @@ def _is_empty(value: Any) -> bool:
 
 def _shown(value: Any) -> str:
     return "empty" if _is_empty(value) else str(as_json(value))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _lost(error: IntegrityError) -> Conflict:

@@ -10,7 +10,6 @@ class StockAdmin(RecordAdmin):
     list_filter = ("is_active",)
     list_select_related = ("owner",)
     search_fields = ("name",)
-    autocomplete_fields = ("owner",)
     fields = (
         "owner", "name", "price", "quantity", "is_active", *RecordAdmin.record_fields, *RecordAdmin.deletion_fields,
     )  # fmt: skip

@@ -66,11 +66,8 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         super().save_model(request, obj, form, change)
 
     def protected(self, rows: list[User]) -> list[str]:
-        return (
-            [LAST_SUPERUSER_MESSAGE]
-            if User.objects.filter(pk__in=[row.pk for row in rows]).leaves_no_superuser()
-            else []
-        )
+        is_last = User.objects.filter(pk__in=[row.pk for row in rows]).leaves_no_superuser()
+        return [*super().protected(rows), *([LAST_SUPERUSER_MESSAGE] if is_last else [])]
 
 
 @admin.register(Session)

@@ -13,7 +13,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
@@ -46,6 +46,13 @@ class MaximumLengthValidator:
 
     def get_help_text(self) -> str:
         return f"Your password must contain at most {self.longest} characters."
+
+
+class Nobody(AnonymousUser):
+    """Whom the API has before it when nobody has signed in."""
+
+    def may(self, verb: str, model: type[Model]) -> bool:
+        return False
 
 
 class TooManyFailures(Throttled):

@@ -27,6 +27,7 @@ from records import audit
 from records.constraints import constraint_fields
 from records.rest.parsers import PayloadTooLarge
 from records.rest.renderers import PROBLEM_TYPE
+from records.rest.serializers import api_names
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ def _as_api_exception(exc: Exception) -> Exception:
 
 
 def _from_database(exc: Error) -> Exception:
+    if isinstance(exc, models.ProtectedError):
+        return Conflict(exc.args[0])
     if isinstance(exc, IntegrityError):
         return from_constraint(exc)
     if isinstance(exc, DataError):
@@ -148,11 +151,12 @@ def _from_database(exc: Error) -> Exception:
 
 def from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
     """The answer that the check before the write would have given, had it not lost the race."""
-    constraint = _constraints().get(_violated_name(exc))
+    model, constraint = _constraints().get(_violated_name(exc), (None, None))
     if constraint is None:
         return exceptions.ValidationError("This conflicts with what is stored.")
-    message = str(constraint.get_violation_error_message())
-    return exceptions.ValidationError({next(iter(constraint_fields(constraint)), GENERAL): [message]})
+    names = [model._meta.get_field(name) for name in constraint_fields(constraint)[:1]]
+    shown = [api_names(model).get(field.attname, field.name) for field in names] or [GENERAL]
+    return exceptions.ValidationError({shown[0]: [str(constraint.get_violation_error_message())]})
 
 
 def _violated_name(exc: IntegrityError) -> str:
@@ -165,8 +169,9 @@ def _violated_name(exc: IntegrityError) -> str:
 
 
 @cache
-def _constraints() -> dict[str, models.BaseConstraint]:
-    return {constraint.name: constraint for model in apps.get_models() for constraint in model._meta.constraints}
+def _constraints() -> dict[str, tuple[Any, Any]]:
+    """Name → model and constraint."""
+    return {each.name: (model, each) for model in apps.get_models() for each in model._meta.constraints}
 
 
 def answer(request: HttpRequest, status: int, detail: str, headers: dict[str, str] | None = None) -> HttpResponse:

@@ -35,6 +35,10 @@ class ExactDecimalFormField(PlainDigitsMixin, forms.DecimalField):
         super().__init__(max_digits=15, decimal_places=4, **kwargs)
 
 
+class FloatFormField(PlainDigitsMixin, forms.FloatField):
+    """Finite numbers, as Django has it."""
+
+
 class StrictBooleanFormField(forms.Field):
     def to_python(self, value: Any) -> bool | None:
         if value in self.empty_values:
@@ -68,6 +72,11 @@ class DecimalFilter(IntegerFilter):
     field_class = ExactDecimalFormField
 
 
+class FloatFilter(IntegerFilter):
+    schema: ClassVar[dict[str, str]] = {"type": "number", "format": "double"}
+    field_class = FloatFormField
+
+
 class BooleanFilter(django_filters.Filter):
     """Django writes `= false` as NOT, and that meets no index of SQLite: hence `in`."""
 
@@ -87,14 +96,16 @@ class InstantFilter(django_filters.Filter):
     field_class = InstantFormField
 
 
-class DayFilter(django_filters.Filter):
-    """A day in UTC, as the range of its instants: `__date` would pass the index by."""
-
+class DateFilter(django_filters.Filter):
     schema: ClassVar[dict[str, str]] = {"type": "string", "format": "date"}
     field_class = forms.DateField
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, input_formats=["%Y-%m-%d"], **kwargs)
+
+
+class DayFilter(DateFilter):
+    """A day in UTC, as the range of its instants: `__date` would pass the index by."""
 
     def filter(self, qs: QuerySet, value: date | None) -> QuerySet:
         if value is None:
@@ -105,6 +116,14 @@ class DayFilter(django_filters.Filter):
 
 class TextFilter(django_filters.CharFilter):
     pass
+
+
+class ChoiceFilter(django_filters.ChoiceFilter):
+    pass
+
+
+class UUIDFilter(django_filters.UUIDFilter):
+    schema: ClassVar[dict[str, str]] = {"type": "string", "format": "uuid"}
 
 
 class AnyCaseFilter(django_filters.CharFilter):

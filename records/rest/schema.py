@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiFilterExtension
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import SAFE_METHODS, AllowAny
 
 from records.rest.renderers import PROBLEM_TYPE
 
@@ -66,6 +66,11 @@ PARAMETERS = {
 
 
 class RecordSchema(AutoSchema):
+    def get_auth(self) -> list[dict[str, Any]]:
+        model = getattr(self.view, "model", None)
+        is_open = self.method in SAFE_METHODS and getattr(model, "is_public", False)
+        return [*super().get_auth(), *([{}] if is_open else [])]
+
     def get_tags(self) -> list[str]:
         return [self.path.removeprefix("/api/v1/").split("/")[0]] if self.path.startswith("/api/v1/") else ["service"]
 
@@ -99,7 +104,7 @@ class RecordSchema(AutoSchema):
             statuses += [401, 403]
         if "{" in self.path or self._is_list_view():
             statuses.append(404)
-        if getattr(self.view, "action", "") in {"restore", "undo", "undo_request"}:
+        if getattr(self.view, "action", "") in {"destroy", "restore", "undo", "undo_request"}:
             statuses.append(409)
         if self.method in {"POST", "PUT", "PATCH"}:
             statuses += [413, 415]

@@ -1,6 +1,8 @@
 """What a resource takes and gives. Reads are rows of columns; serializers validate input and describe both."""
 
 import difflib
+import json
+import math
 from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar
@@ -9,12 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import models
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.utils.text import capfirst
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.settings import api_settings
 from rest_framework.validators import UniqueValidator
 
-from records.constraints import BIGINT_MAX, Unique, constraint_fields
+from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
 from records.models import Record, SoftDeletable
 
 #: What Django's own form adds to every submission.
@@ -104,6 +107,35 @@ class BigIntegerField(IntegerField):
         super().__init__(**{"min_value": -BIGINT_MAX - 1, "max_value": BIGINT_MAX} | kwargs)
 
 
+class FloatField(PlainDigitsMixin, serializers.FloatField):
+    """Finite numbers; to Python, `true` is 1.0."""
+
+    def to_internal_value(self, data: Any) -> float:
+        number = math.nan if isinstance(data, bool) else super().to_internal_value(data)
+        if not math.isfinite(number):
+            self.fail("invalid")
+        return number
+
+
+class UUIDField(serializers.UUIDField):
+    """Written as text; DRF would take a number too."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
+class JSONField(serializers.JSONField):
+    def to_internal_value(self, data: Any) -> Any:
+        if getattr(data, "is_json_string", False):  # from an HTML form
+            try:
+                data = json.loads(data)
+            except (ValueError, RecursionError):
+                self.fail("invalid")
+        return plain_json(data)
+
+
 class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
     """`Meta.fields` names the columns that reads select, and writes accept but for `read_only_fields`.
 
@@ -115,6 +147,9 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         models.IntegerField: IntegerField,
         models.SmallIntegerField: IntegerField,
         models.DecimalField: DecimalField,
+        models.FloatField: FloatField,
+        models.UUIDField: UUIDField,
+        models.JSONField: JSONField,
     }
 
     Meta: ClassVar[Any]
@@ -132,6 +167,15 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         ]
         if isinstance(model_field, models.BooleanField) and model_field.has_default():
             kwargs["initial"] = model_field.default  # an empty HTML form shows what is stored where nothing is said
+        return field_class, kwargs
+
+    def build_field(self, field_name, info, model_class, nested_depth):
+        """A reference is the id of what it refers to, under the name of its column."""
+        reference = _references(model_class).get(field_name)
+        if reference is None:
+            return super().build_field(field_name, info, model_class, nested_depth)
+        field_class = UUIDField if isinstance(reference.target_field, models.UUIDField) else BigIntegerField
+        kwargs = {"required": not reference.null, "allow_null": reference.null, "help_text": reference.help_text}
         return field_class, kwargs
 
     def get_fields(self) -> dict[str, serializers.Field]:
@@ -156,23 +200,53 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         return list(getattr(self.Meta, "validators", []))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Asks the model's unique constraints about the given fields; the rest of a row is not looked at."""
+        """Asks the database about the given fields: what they refer to, and the model's unique constraints."""
         model = self.Meta.model
         row = model(**{"pk": self.instance.pk} if self.instance else {})
         row._state.adding = self.instance is None
-        given = {name: value for name, value in attrs.items() if name in _column_names(model)}
-        for name, value in given.items():
+        given = {_attname(model, name): value for name, value in attrs.items() if name in _column_names(model)}
+        for name, value in (self._present_values() | given).items():
             setattr(row, name, value)
-        errors: dict[str, list[str]] = {}
+        api_name = {field.source: name for name, field in self.fields.items()}
+        errors = {api_name[name]: text for name, text in self._unknown_references(row, given).items()}
         for constraint in model._meta.constraints:
-            if isinstance(constraint, Unique) and given.keys() & set(constraint_fields(constraint)):
+            names = {_attname(model, name) for name in constraint_fields(constraint)}
+            if isinstance(constraint, Unique) and given.keys() & names:
                 try:
                     constraint.validate(model, row)
                 except ModelValidationError as error:
-                    errors |= error.message_dict
+                    for name, messages in error.message_dict.items():
+                        errors[api_name.get(_attname(model, name), name)] = messages
         if errors:
             raise ValidationError(errors)
         return attrs
+
+    def _present_values(self) -> dict[str, Any]:
+        """Whose the row is and what it refers to, where the request does not say."""
+        model = self.Meta.model
+        names = [*_references(model), *([model.owned_by] if model.owned_by else [])]
+        if self.instance is not None:
+            return {name: getattr(self.instance, name) for name in names if name != model._meta.pk.attname}
+        user = getattr(self.context.get("request"), "user", None)
+        return {model.owned_by: user.pk} if user and model.owned_by not in {None, model._meta.pk.attname} else {}
+
+    def _unknown_references(self, row: Record, given: dict[str, Any]) -> dict[str, list[str]]:
+        """Column → what it refers to and may not: a row that is not there for the caller, or is another owner's."""
+        user = getattr(self.context.get("request"), "user", None)
+        errors = {}
+        for name, reference in _references(row.__class__).items():
+            key = getattr(row, name)
+            is_new = name in given and (self.instance is None or getattr(self.instance, name) != key)
+            moves = row.owned_by in given and reference in row.within_owner()
+            if key is None or not (is_new or moves):
+                continue
+            target = reference.remote_field.model
+            rows = target._default_manager.visible_to(user) if user else target._default_manager.all()
+            if reference in row.within_owner():
+                rows = rows.filter(**{target.owned_by: row._owner_id()})
+            if not rows.filter(pk=key).exists():
+                errors[name] = [f"{capfirst(target._meta.verbose_name)} with ID {key} not found"]
+        return errors
 
     def replaced(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """What PUT stores: fields left out take their default; an owner has none and stays."""
@@ -181,7 +255,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
             if field.read_only or field.source in attrs or field.source not in _column_names(self.Meta.model):
                 continue
             column = self.Meta.model._meta.get_field(field.source)
-            if not column.is_relation and (column.has_default() or column.null or column.empty_strings_allowed):
+            if column.has_default() or column.null or (column.empty_strings_allowed and not column.is_relation):
                 missing[field.source] = column.get_default()
         return missing | attrs
 
@@ -199,6 +273,18 @@ class OwnedSerializer(RecordSerializer):
         if not get_user_model()._default_manager.filter(pk=user_id).exists():
             raise ValidationError(f"User with ID {user_id} not found")
         return user_id
+
+
+@cache
+def _references(model: type[Record]) -> dict[str, Any]:
+    """Column → foreign key to another record, but for that to the row's owner."""
+    keys: list[Any] = [field for field in model._meta.concrete_fields if isinstance(field, models.ForeignKey)]
+    return {key.attname: key for key in keys if key.attname != model.owned_by}
+
+
+def _attname(model: type[Record], name: str) -> str:
+    field: Any = model._meta.get_field(name)
+    return field.attname
 
 
 @cache

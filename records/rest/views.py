@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import models, transaction
+from django.utils.text import capfirst
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -82,8 +83,7 @@ class StrictView(StrictMixin, APIView):
 
 
 def not_found(model: type[models.Model], text: str) -> NotFound:
-    name = str(model._meta.verbose_name)
-    return NotFound(f"{name[:1].upper()}{name[1:]} with ID {shown(text)} not found")
+    return NotFound(f"{capfirst(model._meta.verbose_name)} with ID {shown(text)} not found")
 
 
 def typed_id(model: type[models.Model], text: str) -> Any:
