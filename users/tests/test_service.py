@@ -205,11 +205,8 @@ def test_every_answer_carries_the_request_id(anonymous, path):
 
 def test_root_of_the_api_lists_every_collection(anonymous):
     answer = anonymous.get("/api/v1/").json()
-    assert {name: link.removeprefix("http://testserver") for name, link in answer.items()} == {
-        "users": "/api/v1/users",
-        "stocks": "/api/v1/stocks",
-        "admin/audit-logs": "/api/v1/admin/audit-logs",
-    }
+    assert {"users", "stocks", "admin/audit-logs"} <= answer.keys()
+    assert answer == {name: f"http://testserver/api/v1/{name}" for name in answer}
 
 
 # Documentation
