@@ -5,11 +5,7 @@ RUN python -m venv /venv
 COPY requirements.txt .
 RUN /venv/bin/pip install -r requirements.txt
 WORKDIR /app
-COPY manage.py ./
-COPY config config
-COPY records records
-COPY users users
-COPY stocks stocks
+COPY . .
 # As at every start, where it then finds nothing to do.
 RUN /venv/bin/python manage.py shell -c "from records.management.commands.serve import Command; Command().collect_static()" \
     && rm -rf var/secret_key var/db.sqlite3*
