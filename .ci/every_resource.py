@@ -1,0 +1,193 @@
+"""What every resource of startresource has from records: run by resources.py, where it has made some."""
+
+import pytest
+from categories.models import Category
+from categories.tests.factories import make_category
+from django.core.exceptions import ValidationError
+from gadgets.models import Gadget
+from gadgets.tests.factories import gadget_values, make_gadget
+from items.models import Item
+from items.tests.factories import make_item
+from notes.tests.factories import make_note
+from order_lines.tests.factories import make_order_line, order_line_values
+from products.tests.factories import make_product
+
+from users.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_is_in_use_is_not_deleted(superuser):
+    product = make_product()
+    answer = superuser.delete(f"/api/v1/categories/{product.category_id}")
+    assert (answer.status_code, answer.json()["detail"]) == (409, "The category is in use by 1 product.")
+    superuser.force_login(superuser.user)
+    page = superuser.get(f"/admin/categories/category/{product.category_id}/delete/").content.decode()
+    assert "1 product" in page
+    assert Category.objects.filter(pk=product.category_id).exists()
+
+
+def test_optional_reference_is_emptied(superuser, owner):
+    gadget = make_gadget(owner.user, category_id=make_category().pk)
+    assert superuser.delete(f"/api/v1/categories/{gadget.category_id}").status_code == 204
+    stored = Gadget.objects.get(pk=gadget.pk)
+    assert (stored.category_id, stored.version) == (None, 2)
+
+
+def test_creation_that_is_in_use_is_not_undone(superuser):
+    category = superuser.post("/api/v1/categories", {"name": "Chairs"})
+    make_product(category_id=category.json()["id"])
+    answer = superuser.post("/api/v1/admin/audit-logs/undo", {"request_id": category.headers["X-Request-ID"]})
+    assert (answer.status_code, "in use by 1 product" in answer.json()["detail"]) == (409, True)
+
+
+def test_rows_of_a_deleted_user_vanish_and_come_back(superuser, owner):
+    item, gadget = make_item(owner.user), make_gadget(owner.user)
+    paths = [f"/api/v1/items/{item.pk}", f"/api/v1/gadgets/{gadget.pk}"]
+    owner.user.delete()
+    assert [superuser.get(path).status_code for path in paths] == [404, 404]
+    owner.user.restore()
+    assert [superuser.get(path).status_code for path in paths] == [200, 200]
+
+
+def test_rows_of_a_purged_user_are_gone(owner):
+    line = make_order_line(owner.user)
+    User.objects.filter(pk=owner.user.pk).purge()
+    assert not Item.objects.filter(pk=line.item_id).exists()
+    assert not Gadget.all_objects.exists()
+
+
+def test_what_the_caller_does_not_see_they_cannot_refer_to(owner):
+    category = make_category()
+    answer = owner.post("/api/v1/gadgets", gadget_values(owner.user, category_id=str(category.pk)))
+    assert answer.json()["errors"] == {"category_id": [f"Category with ID {category.pk} not found"]}
+
+
+def test_reference_that_stays_is_not_asked_again(owner):
+    gadget = make_gadget(owner.user, category_id=make_category().pk)
+    changed = {"category_id": str(gadget.category_id), "title": "Other"}
+    assert owner.patch(f"/api/v1/gadgets/{gadget.pk}", changed).status_code == 200
+
+
+def test_row_does_not_move_away_from_what_it_refers_to(superuser, owner, stranger):
+    line = make_order_line(owner.user)
+    answer = superuser.patch(f"/api/v1/order-lines/{line.pk}", {"user_id": stranger.user.pk})
+    assert (answer.status_code, sorted(answer.json()["errors"])) == (400, ["gadget_id", "item_id"])
+    line.owner = stranger.user
+    with pytest.raises(ValidationError, match="somebody else"):
+        line.full_clean()
+
+
+def test_staff_refer_to_rows_of_the_owner_they_name(superuser, owner):
+    values = order_line_values(owner.user)
+    assert superuser.post("/api/v1/order-lines", values).status_code == 400
+    assert superuser.post("/api/v1/order-lines", values | {"user_id": owner.user.pk}).status_code == 201
+
+
+def test_what_is_unique_is_so_for_each_owner(owner, stranger):
+    values = gadget_values(owner.user) | {"code": "R1"}
+    assert owner.post("/api/v1/gadgets", values).status_code == 201
+    again = gadget_values(owner.user) | {"code": "R1"}
+    assert owner.post("/api/v1/gadgets", again).json()["errors"] == {"code": ["Code already in use"]}
+    assert stranger.post("/api/v1/gadgets", again | {"helper_id": None}).status_code == 201
+
+
+# Slugs
+
+
+def test_slugs_of_rows_made_together_are_free_ones(db):
+    make_category(name="Garden")
+    made = Category.objects.bulk_create([Category(name=name) for name in ("Garden", "Garden", "", "日本", "Pond")])
+    assert [row.slug for row in made] == ["garden-2", "garden-3", "category", "category-2", "pond"]
+
+
+def test_slug_that_somebody_else_took_meanwhile_is_tried_again(db, monkeypatch):
+    make_category(name="Garden")
+    found, asked = Category._namesakes, []
+
+    def too_early(rows, slugs):
+        asked.append(slugs)
+        return {None: set()} if len(asked) == 1 else found(rows, slugs)
+
+    monkeypatch.setattr(Category, "_namesakes", staticmethod(too_early))
+    assert make_category(name="Garden").slug == "garden-2"
+
+
+def test_slug_stays_and_is_made_anew_where_it_is_emptied(superuser):
+    category = make_category(name="Garden")
+    path = f"/api/v1/categories/{category.pk}"
+    assert superuser.patch(path, {"name": "Pond"}).json()["slug"] == "garden"
+    assert superuser.put(path, {"name": "Pond"}).json()["slug"] == "pond"
+    assert superuser.patch(path, {"slug": "lake"}).json()["slug"] == "lake"
+    assert superuser.post("/api/v1/categories", {"name": "Lake", "slug": "lake"}).json()["errors"] == {
+        "slug": ["Slug already in use"]
+    }
+
+
+def test_many_of_one_name_get_a_slug_each(db):
+    made = Category.objects.bulk_create([Category(name="Garden") for _ in range(120)])
+    assert len({row.slug for row in made}) == 120
+    assert made[98].slug == "garden-99"
+
+
+# JSON
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    "value", [10**19, -(10**30), 1e19, "a\0b", {"a\0": 1}, [{"a": [10**25]}], nested(60)],
+)  # fmt: skip
+def test_json_that_cannot_be_kept_is_refused(owner, value):
+    answer = owner.post("/api/v1/notes", {"data": value})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["data"])
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e400", "[Infinity]", "9" * 40, r'"\ud800"'])
+def test_value_that_json_does_not_have_is_refused(owner, text):
+    answer = owner.generic("POST", "/api/v1/notes", f'{{"data": {text}}}', content_type="application/json")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["data"])
+
+
+@pytest.mark.parametrize("value", [1.5, 2**53 + 1, True, "ü", [], {}, {"a": [None, 0.1, {"b": "c"}]}, nested(40)])
+def test_json_comes_back_as_it_was_sent(owner, value):
+    row = owner.post("/api/v1/notes", {"data": value}).json()
+    assert row["data"] == value
+    assert owner.get(f"/api/v1/notes/{row['id']}").json()["data"] == value
+
+
+def test_change_of_json_is_undone(owner, superuser):
+    note = make_note(owner.user, data={"a": 1})
+    changed = owner.patch(f"/api/v1/notes/{note.pk}", {"data": {"b": [2]}})
+    answer = superuser.post("/api/v1/admin/audit-logs/undo", {"request_id": changed.headers["X-Request-ID"]})
+    assert answer.status_code == 200
+    assert owner.get(f"/api/v1/notes/{note.pk}").json()["data"] == {"a": 1}
+
+
+# What anybody may read
+
+
+def test_public_rows_are_read_without_an_account_but_not_their_history(anonymous, owner):
+    gadget = make_gadget(owner.user)
+    assert anonymous.get(f"/api/v1/gadgets/{gadget.pk}").json()["title"] == gadget.title
+    assert anonymous.get("/api/v1/gadgets", {"search": gadget.title, "sort_by": "-price"}).json()["total"] == 1
+    assert anonymous.get("/api/v1/gadgets", {"is_deleted": "true"}).status_code == 400
+    assert anonymous.get(f"/api/v1/gadgets/{gadget.pk}/history").status_code == 401
+    assert anonymous.options("/api/v1/gadgets").status_code == 200
+    gadget.delete()
+    assert anonymous.get(f"/api/v1/gadgets/{gadget.pk}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "sort", ["title", "-weight", "price", "seen_at", "-built_on", "serial", "category_id", "is_on"]
+)
+def test_every_sort_is_paged_by_cursor(owner, sort):
+    made = {str(make_gadget(owner.user, weight=number or None).pk) for number in range(5)}
+    seen, link = [], f"/api/v1/gadgets?cursor=&size=2&sort_by={sort}"
+    while link:
+        page = owner.get(link).json()
+        seen += [item["id"] for item in page["items"]]
+        link = page["links"]["next"]
+    assert (set(seen), len(seen)) == (made, 5)
