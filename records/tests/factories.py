@@ -39,6 +39,13 @@ def any_value(field):
 
 
 def unsaved(model, **given):
+    for field in model.within_owner():
+        # What a row refers to is of the same owner.
+        owner, its_owner = (each._meta.get_field(each.owned_by) for each in (model, field.related_model))
+        if owner.name not in given:
+            given[owner.name] = made(owner.related_model)
+        if not field.null and field.name not in given:
+            given[field.name] = made(field.related_model, **{its_owner.name: given[owner.name]})
     required = [
         field
         for field in model._meta.concrete_fields

@@ -41,9 +41,8 @@ def changeable(model):
         for field in model._meta.concrete_fields
         if field.editable and not (field.primary_key or field.attname in {*model.secret_fields, model.owned_by})
     ]
-    return max(
-        columns, key=lambda field: (type(field) is models.CharField and not field.choices, not field.is_relation)
-    )
+    texts = [field for field in columns if type(field) is models.CharField and not field.choices]
+    return [*texts, *(field for field in columns if not field.is_relation), *columns][0]
 
 
 def another(row):

@@ -1,6 +1,7 @@
 """Everything between a checkout and a running service, for `make serve` and the container alike."""
 
 import hashlib
+import multiprocessing
 import os
 import secrets
 import socket
@@ -40,6 +41,9 @@ class Command(BaseCommand):
             ending="\n",
         )
         self.stdout.flush()
+        if reload:
+            # A fork would go on with the modules of this process: with the settings and models of before the change.
+            multiprocessing.set_start_method("spawn", force=True)
         Server(
             "config.wsgi:application",
             address=host,
@@ -52,7 +56,8 @@ class Command(BaseCommand):
             workers_kill_timeout=10,
             log_enabled=settings.LOG_LEVEL == "DEBUG",
             reload=reload,
-            reload_paths=[settings.BASE_DIR / name for name in ("config", "records", "users", "stocks")],
+            reload_paths=[settings.BASE_DIR],  # where apps may be added
+            reload_ignore_paths=[settings.BASE_DIR / "var"],
             working_dir=settings.BASE_DIR,
         ).serve()
 
