@@ -5,7 +5,7 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import Error, connection
 
 from records.keys import uuid7
 from records.models import Record
@@ -25,8 +25,13 @@ class Command(BaseCommand):
         app = model._meta.app_label
         if users := importers(app):
             raise CommandError(f"{app} is used by {', '.join(map(str, users))}. Nothing was removed.")
-        has_table = model._meta.db_table in connection.introspection.table_names()
-        if has_table and (count := model.all_objects.count()):
+        try:
+            has_table = model._meta.db_table in connection.introspection.table_names()
+            count = model.all_objects.count() if has_table else 0
+        except Error as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(f"Whether the table is empty cannot be told: {reason} Nothing was removed.") from None
+        if count:
             rows = f"{count:,} row{'s' * (count != 1)}, deleted ones included"
             raise CommandError(f"The table {model._meta.db_table} has {rows}. Nothing was removed.")
         change = removal(app)
