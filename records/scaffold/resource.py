@@ -191,7 +191,8 @@ class Resource:
             for name in {each.name, each.attname, each.api_name}:
                 if name in seen:
                     twice = f"'{name}' is there twice" if each.name == seen[name] else f"both are '{name}'"
-                    raise SpecificationError(f"The fields {seen[name]} and {each.name} clash: {twice}.")
+                    fields = "" if each.name == seen[name] else f"The fields {seen[name]} and {each.name} clash: "
+                    raise SpecificationError(f"{fields}{twice}.", each.name if not fields else "")
             seen |= dict.fromkeys((each.name, each.attname, each.api_name), each.name)
         if not self.own_fields:
             raise SpecificationError("A resource has fields: startresource Task title:str due_date:date? owner:user")
@@ -487,6 +488,15 @@ class Resource:
         return [name for name in names if name in self.admin_columns]
 
     # Of the command
+
+    @property
+    def takers(self) -> list[str]:
+        """Whose deletion takes our rows along."""
+        return [
+            _INFLECT.a(str(each.target._meta.verbose_name))
+            for each in self.relations
+            if self.on_delete(each) == "CASCADE"
+        ]
 
     @property
     def hidden_targets(self) -> list[str]:

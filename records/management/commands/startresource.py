@@ -50,6 +50,8 @@ class Command(BaseCommand):
         self.stdout.write(f"  /admin/{resource.app}/{resource.model_name}/")
         for target in resource.hidden_targets:
             self.stdout.write(f"  Only staff see {target}, and only they can refer to it: see --public.")
+        for taker in resource.takers:
+            self.stdout.write(f"  Deleting {taker} deletes its {resource.verbose_plural} too.")
         if not has_ruff():
             self.stdout.write("  The code is not formatted: ruff is not installed. make format does it.")
         self.stdout.write(
