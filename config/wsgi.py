@@ -27,8 +27,9 @@ django_application = Handler()
 
 
 def application(environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
-    """Django, and bodies that come in chunks: it would take a request without a length for one without a body."""
-    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and not environ.get("CONTENT_LENGTH"):
+    """Run Django, which would take a request without a Content-Length for one without a body."""
+    may_have_body = "HTTP_TRANSFER_ENCODING" in environ or environ.get("wsgi.input_terminated")
+    if may_have_body and not environ.get("CONTENT_LENGTH"):
         # One byte more than is allowed is enough to be refused.
         body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}

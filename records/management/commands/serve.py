@@ -17,6 +17,8 @@ from django.db import Error, connection
 from granian.constants import Interfaces
 from granian.server import Server
 
+from records.http.server import HTTP1, HTTP2, SharedSocketServer, bound_socket
+
 
 class Command(BaseCommand):
     help = "Migrate, make an administrator where there is none, collect static files, and serve."
@@ -27,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--reload", action="store_true", help="Restart when a file changes.")
 
     def handle(self, *, host: str, reload: bool, **options: Any) -> None:
-        self.check_port(host)
+        listener = self.bind(host)
         self.prepare_database()
         self.make_administrator()
         if not settings.DEBUG:
@@ -41,36 +43,46 @@ class Command(BaseCommand):
             ending="\n",
         )
         self.stdout.flush()
-        if reload:
-            # A fork would go on with the modules of this process: with the settings and models of before the change.
-            multiprocessing.set_start_method("spawn", force=True)
-        Server(
-            "config.wsgi:application",
-            address=host,
-            port=settings.PORT,
-            interface=Interfaces.WSGI,
-            workers=1 if reload else settings.WEB_WORKERS,
-            blocking_threads=settings.WEB_THREADS,
+        server: dict[str, Any] = {
+            "target": "config.rsgi:application",
+            "interface": Interfaces.RSGI,
             # A worker that died is replaced; one that hangs while stopping is ended.
-            respawn_failed_workers=True,
-            workers_kill_timeout=10,
-            log_enabled=settings.LOG_LEVEL == "DEBUG",
-            reload=reload,
+            "respawn_failed_workers": True,
+            "workers_kill_timeout": 10,
+            "log_enabled": settings.LOG_LEVEL == "DEBUG",
+            "websockets": False,
+            "working_dir": settings.BASE_DIR,
+        }
+        if reload:
+            self.serve_reloading(listener, server)
+        else:
+            SharedSocketServer(listener, workers=settings.WEB_WORKERS, **server).serve()
+
+    def serve_reloading(self, listener: socket.socket, server: dict[str, Any]) -> None:
+        # A fork would go on with the modules of this process: with the settings and models of before the change.
+        # A process that is spawned cannot inherit our socket, so Granian opens its own.
+        host, port = listener.getsockname()[:2]
+        listener.close()
+        multiprocessing.set_start_method("spawn", force=True)
+        Server(
+            address=host,
+            port=port,
+            http1_settings=HTTP1,
+            http2_settings=HTTP2,
+            reload=True,
             reload_paths=[settings.BASE_DIR],  # where apps may be added
             reload_ignore_paths=[settings.BASE_DIR / "var"],
-            working_dir=settings.BASE_DIR,
+            **server,
         ).serve()
 
-    def check_port(self, host: str) -> None:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, settings.PORT))
-            except (OSError, OverflowError) as error:
-                raise CommandError(
-                    f"Port {settings.PORT} cannot be used ({getattr(error, 'strerror', error)}): "
-                    "end what uses it, or choose another with PORT=…"
-                ) from None
+    def bind(self, host: str) -> socket.socket:
+        try:
+            return bound_socket(host, settings.PORT)
+        except (OSError, OverflowError) as error:
+            raise CommandError(
+                f"Port {settings.PORT} cannot be used ({getattr(error, 'strerror', error)}): "
+                "end what uses it, or choose another with PORT=…"
+            ) from None
 
     def prepare_database(self) -> None:
         try:

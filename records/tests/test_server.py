@@ -1,0 +1,329 @@
+"""The server itself: a process of `manage.py serve`, and what reaches it over sockets."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import psycopg2
+import pytest
+from django.conf import settings
+from django.db import connection
+
+ROOT = Path(settings.BASE_DIR)
+PASSWORD = "nanoseconds-of-wire-1952"
+#: Longer than the server needs on a busy machine, shorter than a slow client keeps a thread.
+PATIENCE = 5
+KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
+
+
+def is_true_soon(condition: Callable[[], bool]) -> bool:
+    """Return whether the condition becomes true within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if condition():
+                return True
+        time.sleep(0.2)
+    return False
+
+
+class Server:
+    """A running service with a database of its own."""
+
+    def __init__(self, database_url: str, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.database_url = database_url
+        self.environment = environment
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve"],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "DATABASE_URL": self.database_url, "SECRET_KEY": KEY, "PORT": str(self.port), "WEB_THREADS": "4",
+                "DJANGO_SUPERUSER_PASSWORD": PASSWORD, "EMAIL_URL": "dummymail://",
+            }
+            | self.environment,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert is_true_soon(lambda: self.get("/health/ready").status == 200), "The server did not start."
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as client:
+            sent = {"Content-Type": "application/json"} if body is not None else {}
+            client.request(method, path, None if body is None else json.dumps(body), sent | (headers or {}))
+            response = client.getresponse()
+            response.text = response.read().decode()  # type: ignore[attr-defined]
+            return response
+
+    def get(self, path: str) -> Any:
+        return self.request("GET", path)
+
+    def login(self) -> dict[str, str]:
+        answer = self.request("POST", "/api/v1/auth/login", {"username": "admin", "password": PASSWORD})
+        return {"Authorization": f"Bearer {json.loads(answer.text)['access_token']}"}
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+
+@pytest.fixture(scope="module")
+def database_url(django_db_setup, django_db_blocker, tmp_path_factory):
+    if connection.vendor == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('server') / 'db.sqlite3'}"
+        return
+    database = connection.settings_dict
+    name = f"server_{os.getpid()}"
+    address = {"host": database["HOST"], "port": database["PORT"], "user": database["USER"]}
+    with closing(psycopg2.connect(dbname="postgres", password=database["PASSWORD"], **address)) as admin:
+        admin.autocommit = True
+        admin.cursor().execute(f"CREATE DATABASE {name}")
+        password = f":{database['PASSWORD']}" if database["PASSWORD"] else ""
+        yield f"postgres://{database['USER']}{password}@{database['HOST']}:{database['PORT']}/{name}"
+        admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def server(database_url):
+    server = Server(database_url)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def credentials(server):
+    return server.login()
+
+
+@pytest.fixture
+def stock(server, credentials):
+    answer = server.request("POST", "/api/v1/stocks", {"name": "AAPL", "price": 1.5, "quantity": 3}, credentials)
+    return f"/api/v1/stocks/{json.loads(answer.text)['id']}"
+
+
+def price(server, credentials, stock) -> float:
+    return json.loads(server.request("GET", stock, headers=credentials).text)["price"]
+
+
+def head(method: str, path: str, *headers: str, **more: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in more.items()), "", ""]).encode()
+
+
+def answer_on(client: socket.socket) -> tuple[int, str]:
+    """Status and body of the one response on this connection; 0 if it was closed without one."""
+    response = http.client.HTTPResponse(client)
+    try:
+        response.begin()
+    except http.client.RemoteDisconnected:
+        return 0, ""
+    return response.status, response.read().decode()
+
+
+# Slow clients
+
+
+def test_slow_clients_stop_nobody_and_are_sent_away(server):
+    kinds = {
+        "sized": (head("POST", "/api/v1/auth/login", "Content-Length: 1000") + b"{", b" "),
+        "chunked": (head("POST", "/api/v1/auth/login", "Transfer-Encoding: chunked") + b"1\r\n{\r\n", b"1\r\n \r\n"),
+        "admin": (head("POST", "/admin/login/", "Content-Length: 1000"), b"a"),
+        "header": (b"GET /ping HTTP/1.1\r\nHos", b"t"),
+    }
+    with ExitStack() as open_sockets:
+        slow = [
+            (kind, open_sockets.enter_context(server.connect())) for kind in kinds for _ in range(200 // len(kinds))
+        ]
+        for kind, client in slow:
+            client.sendall(kinds[kind][0])
+        started = time.monotonic()
+        while time.monotonic() - started < 12:
+            for path in ("/ping", "/health/ready", "/api/v1"):
+                assert server.get(path).status == 200
+            for kind, client in slow:
+                with suppress(OSError):  # closed by the server already
+                    client.sendall(kinds[kind][1])
+            time.sleep(1)
+        answers = {(kind, answer_on(client)[0]) for kind, client in slow}
+    assert answers == {("sized", 408), ("chunked", 408), ("admin", 408), ("header", 0)}
+
+
+def test_slow_body_is_a_problem(server):
+    with server.connect() as client:
+        client.sendall(head("POST", "/api/v1/auth/login", "Content-Length: 10") + b"{")
+        status, body = answer_on(client)
+    assert status == 408
+    assert json.loads(body)["detail"] == "The request body did not arrive within 10 seconds."
+
+
+# Framing
+
+
+@pytest.mark.parametrize("length", [None, 14])
+def test_http2_body_is_read(server, credentials, stock, length):
+    body = b'{"price": 2.5}'
+    pairs = [(":method", "PATCH"), (":scheme", "http"), (":authority", "localhost"), (":path", stock)]
+    pairs += [("content-type", "application/json"), ("authorization", credentials["Authorization"])]
+    pairs += [("content-length", str(length))] if length else []
+    with server.connect() as client:
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        http2.initiate_connection()
+        http2.send_headers(1, pairs)
+        http2.send_data(1, body, end_stream=True)
+        client.sendall(http2.data_to_send())
+        status = None
+        while status is None:
+            for event in http2.receive_data(client.recv(65536)):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = dict(event.headers)[":status"]
+    assert status == "200"
+    assert price(server, credentials, stock) == 2.5
+
+
+@pytest.mark.parametrize("length", ["", "\r\nContent-Length: 3"])
+def test_chunked_body_is_read(server, credentials, stock, length):
+    """Transfer-Encoding wins over Content-Length (RFC 9112, section 6.3)."""
+    with server.connect() as client:
+        client.sendall(head("PATCH", stock, f"Transfer-Encoding: chunked{length}", **credentials))
+        client.sendall(b'8\r\n{"price"\r\n6\r\n: 2.5}\r\n0\r\n\r\n')
+        assert answer_on(client)[0] == 200
+    assert price(server, credentials, stock) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "is_cut"),
+    [
+        ("Content-Length: 40", b'{"price": 2.5}', True),
+        ("Transfer-Encoding: chunked", b'e\r\n{"price": 2.5}\r\n', True),
+        ("Transfer-Encoding: chunked", b'e\r\n{"price": 2.5}\r\nZZ\r\n', False),
+        ("Transfer-Encoding: chunked\r\nTrailer: X-End", b'e\r\n{"price": 2.5}\r\n0\r\nX-End: 1\r\n\r\n', False),
+        ("Transfer-Encoding: gzip", b'{"price": 2.5}', False),
+        ("Content-Length: 3\r\nContent-Length: 14", b'{"price": 2.5}', False),
+        ("Content-Length: +14", b'{"price": 2.5}', False),
+    ],
+)
+def test_incomplete_or_ambiguous_body_is_refused(server, credentials, stock, framing, body, is_cut):
+    with server.connect() as client:
+        client.sendall(head("PATCH", stock, framing, **credentials) + body)
+        if is_cut:
+            client.shutdown(socket.SHUT_WR)
+        assert answer_on(client)[0] == 400
+    assert price(server, credentials, stock) == 1.5
+
+
+@pytest.mark.parametrize("path", ["/api/v1/stocks", "/admin/login/", "/nowhere"])
+@pytest.mark.parametrize("framing", ["Content-Length: 2000000", "Transfer-Encoding: chunked"])
+def test_large_body_is_413_everywhere(server, path, framing):
+    with server.connect() as client:
+        client.sendall(head("POST", path, framing))
+        if "chunked" in framing:
+            client.sendall(b"1e8480\r\n" + b"a" * 2_000_000)
+        status, body = answer_on(client)
+    assert (status, json.loads(body)["detail"]) == (413, "The request body is larger than 1 MiB.")
+
+
+def test_header_with_an_underscore_is_not_the_one_with_a_hyphen(server):
+    answer = server.request("GET", "/ping", headers={"X_Request_ID": "spoofed"})
+    assert answer.headers["X-Request-ID"] != "spoofed"
+
+
+# Processes
+
+
+def lock_users(database_url: str) -> Any:
+    """A connection that lets nobody write, and on PostgreSQL read, users until it is closed."""
+    if database_url.startswith("sqlite"):
+        import sqlite3
+
+        locker: Any = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
+        locker.execute("BEGIN EXCLUSIVE")
+        return locker
+    locker = psycopg2.connect(database_url)
+    locker.cursor().execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+    return locker
+
+
+def test_liveness_answers_while_all_threads_wait_for_the_database(server, database_url):
+    registration = {"email": "wait@example.com", "username": "wait", "password": PASSWORD}
+    requests = [
+        threading.Thread(target=server.request, args=("POST", "/api/v1/auth/register", registration), daemon=True)
+        for _ in range(8)
+    ]
+    with closing(lock_users(database_url)):
+        for request in requests:
+            request.start()
+        time.sleep(1)
+        assert server.get("/ping").status == server.get("/health/live/").status == 200
+        assert any(request.is_alive() for request in requests)
+    for request in requests:
+        request.join()
+
+
+def test_reload_loses_no_request(server):
+    failures: list[Any] = []
+    is_over = threading.Event()
+
+    def ask(keeps_connection: bool) -> None:
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        while not is_over.is_set():
+            try:
+                client.request("GET", "/ping", headers={} if keeps_connection else {"Connection": "close"})
+                response = client.getresponse()
+                response.read()
+                if response.status != 200:
+                    failures.append(response.status)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(error)
+                client.close()
+        client.close()
+
+    clients = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
+    for client in clients:
+        client.start()
+    before = server.workers()
+    os.kill(server.process.pid, signal.SIGHUP)
+    is_replaced = is_true_soon(lambda: not set(server.workers()) & set(before))
+    is_over.set()
+    for client in clients:
+        client.join()
+    assert is_replaced
+    assert failures == []
+
+
+def test_workers_end_with_their_parent_and_leave_the_port(database_url):
+    server = Server(database_url, WEB_WORKERS="2")
+    workers = server.workers()
+    assert len(workers) >= 2
+    server.process.kill()
+    server.process.wait()
+    server.start()
+    try:
+        assert is_true_soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        assert is_true_soon(lambda: server.get("/ping").status == 200)
+    finally:
+        server.stop()
