@@ -1,7 +1,7 @@
 """How every record is managed. Usable with a million rows: nothing here counts or loads them all."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from operator import or_
@@ -12,7 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext, unquote
 from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.contrib.auth import get_user_model
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError, models
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -174,8 +174,13 @@ class RecordAdmin(LargeTableAdmin):
             if goes_with(relation.field) and (not self.is_soft or issubclass(kind, SoftDeletable)):
                 dependents = kind.objects.filter(**{f"{relation.field.name}__in": rows})
                 counts[kind._meta.verbose_name_plural] = dependents.count()
-        lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
+        may = self.has_delete_permission(request) and self.is_open(request, rows)
+        lacking = set() if may else {self.opts.verbose_name}
         return [str(row) for row in rows], counts, lacking, self.protected(rows)
+
+    def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
+        """Return False if the caller may not delete or restore one of these rows."""
+        return True
 
     def protected(self, rows: list[Any]) -> list[str]:
         """Why these rows cannot be deleted; empty if they can."""
@@ -184,6 +189,8 @@ class RecordAdmin(LargeTableAdmin):
 
     @admin.action(description="Restore selected %(verbose_name_plural)s")
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:
+        if not self.is_open(request, queryset):
+            raise PermissionDenied
         try:
             restored = queryset.restore()
         except ValidationError as error:

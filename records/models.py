@@ -3,7 +3,7 @@
 import copy
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, reduce
 from operator import or_
 from typing import Any, ClassVar, Self, cast
@@ -428,9 +428,17 @@ class Record(models.Model):
             if other is not None and other._owner_id() != self._owner_id():
                 raise ValidationError({field.name: f"This {field.verbose_name} belongs to somebody else."})
 
+    @classmethod
+    def closed_to(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
+        """Return the keys of the rows that `user`, who may change rows of this kind, may not change so.
+
+        `changes` maps keys to the names of the columns to change; no names stand for the row as a whole.
+        """
+        return set()
+
     def is_open_to(self, user: Any, names: Iterable[str] = ()) -> bool:
-        """Whether `user`, who may change rows of this kind, may change this one, and these columns of it."""
-        return True
+        """Return False if `closed_to` says that `user` may not change these columns of this row."""
+        return self.pk not in self.closed_to(user, {self.pk: names})
 
     @classmethod
     def prepare(cls, rows: list[Any]) -> None:

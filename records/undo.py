@@ -139,11 +139,10 @@ def _lock(rows: list[Row], user: Any) -> dict[tuple[type[Record], Any], Record]:
         if not all(user.may(verb, model) for verb in verbs):
             raise PermissionDenied(f"You may not {' and '.join(sorted(verbs))} {model._meta.verbose_name_plural}.")
         locked = model.all_objects.filter(AnyOf("pk", own)).select_for_update(of=("self",), no_key=True)
-        for instance in locked.order_by("pk"):
-            row = own[instance.pk]
-            if not instance.is_open_to(user, () if row.is_new else row.before):
-                raise PermissionDenied(f"You may not change {model._meta.verbose_name} {instance.pk} so.")
-            present[model, instance.pk] = instance
+        present.update({(model, instance.pk): instance for instance in locked.order_by("pk")})
+        closed = model.closed_to(user, {key: () if row.is_new else row.before for key, row in own.items()})
+        if closed:
+            raise PermissionDenied(f"You may not change {model._meta.verbose_name} {min(closed)} so.")
     return present
 
 

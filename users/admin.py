@@ -1,14 +1,18 @@
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
-from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, User
+from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, User, held_by
 from users.sessions import Identity, RateLimit, Session, SessionQuerySet
 
 
@@ -55,10 +59,21 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         return fixed if request.user.is_superuser else (*fixed, *sorted(GRANTS))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_change_permission(request, obj) and (obj is None or obj.is_open_to(request.user))
+        return super().has_change_permission(request, obj) and (obj is None or self._is_account_open(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or obj.is_open_to(request.user))
+        return super().has_delete_permission(request, obj) and (obj is None or self._is_account_open(request, obj))
+
+    def is_open(self, request: HttpRequest, rows: Iterable[User]) -> bool:
+        return super().is_open(request, rows) and not User.closed_to(request.user, {row.pk: () for row in rows})
+
+    @staticmethod
+    def _is_account_open(request: HttpRequest, user: User) -> bool:
+        # Django asks several times a page.
+        known: dict[Any, bool] = vars(request).setdefault("_open_accounts", {})
+        if user.pk not in known:
+            known[user.pk] = user.is_open_to(request.user)
+        return known[user.pk]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if change and "email" in form.changed_data and "is_verified" not in form.changed_data:
@@ -70,8 +85,29 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         return [*super().protected(rows), *([LAST_SUPERUSER_MESSAGE] if is_last else [])]
 
 
+class GuardedDeletion(ReadOnlyAdmin):
+    """Rows that are part of somebody's account: staff delete none of a person who has permissions that they lack."""
+
+    def accounts(self, rows: Iterable[Any]) -> set[int]:
+        """Return the ids of the users that these rows belong to."""
+        return {row.user_id for row in rows}
+
+    def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
+        return not User.closed_to(request.user, dict.fromkeys(self.accounts(rows), ()))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Check all rows together, where Django checks each: nothing else goes with them."""
+        rows = list(objs)
+        may = self.has_delete_permission(request) and self.is_open(request, rows)
+        lacking = set() if may else {self.opts.verbose_name}
+        return [str(row) for row in rows], {self.opts.verbose_name_plural: len(rows)}, lacking, []
+
+
 @admin.register(Session)
-class SessionAdmin(ReadOnlyAdmin):
+class SessionAdmin(GuardedDeletion):
     """The devices people are signed in on; deleting a row signs that device out."""
 
     list_display = ("user", "refreshed_at", "ip", "device", "is_alive")
@@ -92,6 +128,8 @@ class SessionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Sign out the selected devices", permissions=["delete"])
     def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:
+        if not self.is_open(request, queryset):
+            raise PermissionDenied
         self.message_user(request, f"{queryset.sign_out()} devices are signed out.")
 
     def delete_model(self, request: HttpRequest, obj: Session) -> None:
@@ -104,7 +142,7 @@ class SessionAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Identity)
-class IdentityAdmin(ReadOnlyAdmin):
+class IdentityAdmin(GuardedDeletion):
     """Who people are to OpenID Connect providers."""
 
     list_display = ("user", "provider", "subject", "created_at")
@@ -114,13 +152,50 @@ class IdentityAdmin(ReadOnlyAdmin):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(ReadOnlyAdmin):
+class RateLimitAdmin(GuardedDeletion):
     """Failed logins and mails of the last minutes; deleting a row lets its account or address try again at once."""
 
     list_display = ("key", "count", "expires_at")
     search_fields = ("key",)
     ordering = ("-expires_at",)
 
+    def accounts(self, rows: Iterable[RateLimit]) -> set[int]:
+        return {account for row in rows if (account := row.account) is not None}
+
     @admin.display(description="times")
     def count(self, limit: RateLimit) -> int:
         return len(limit.hits)
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin):
+    """Staff give a group no permission that they lack, and change no group that has one or whose member has one."""
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+        if db_field.name == "permissions" and not request.user.is_superuser:
+            kwargs["queryset"] = held_by(request.user)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+
+    def is_open(self, request: Any, groups: Iterable[Group]) -> bool:
+        if request.user.is_superuser:
+            return True
+        chosen = [group.pk for group in groups]
+        beyond = Group.permissions.through._default_manager.exclude(permission__in=held_by(request.user).values("pk"))
+        members = User.all_objects.stronger_than(request.user).filter(groups__in=chosen)
+        return not (beyond.filter(group__in=chosen).exists() or members.exists())
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Check all groups together, where Django checks each."""
+        groups = list(objs)
+        may = self.has_delete_permission(request) and self.is_open(request, groups)
+        lacking = set() if may else {self.opts.verbose_name}
+        return [str(group) for group in groups], {self.opts.verbose_name_plural: len(groups)}, lacking, []

@@ -1,7 +1,7 @@
 """People: account and profile."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, Self, TypeGuard
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeGuard
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import check_password, make_password
-from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.models import Group, Permission, PermissionsMixin
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -20,14 +20,14 @@ from django.core.validators import (
     RegexValidator,
 )
 from django.db import IntegrityError, models, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.text import slugify
 
 from records import audit
 from records.constraints import SearchIndex, Unique, deleted_index, live_index
-from records.expressions import Differs
+from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
 from users.sessions import Identity, Session
 
@@ -38,6 +38,8 @@ NAME_MESSAGE = "Name must start with a capital letter"
 NAMESAKES_AT_ONCE = 20
 # By these a person gets what others may not give.
 GRANTS = {"is_superuser", "groups", "user_permissions"}
+#: Columns that staff may change of anybody but a superuser. All others decide how one gets in, or what one may do.
+PROFILE = frozenset({"name", "gender", "age", "bio", "phone_number"})
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
 
 
@@ -52,6 +54,17 @@ class UserQuerySet(SoftDeletableQuerySet):
     def superusers(self) -> Self:
         """Those who can sign in and manage everything."""
         return self.live().active().filter(is_superuser=True)
+
+    def stronger_than(self, user: "User") -> Self:
+        """Return superusers and those who hold a permission that `user` lacks; never `user`."""
+        if user.is_superuser:
+            return self.none()
+        # Two subqueries, because one join over both tables multiplies the members of large groups.
+        beyond = [
+            Exists(grants.exclude(permission__in=held_by(user).values("pk")))
+            for grants in (_own_grants(OuterRef("pk")), _group_grants(OuterRef("pk")))
+        ]
+        return self.exclude(pk=user.pk).filter(Q(is_superuser=True) | beyond[0] | beyond[1])
 
     def with_login(self, login: str) -> Self:
         """By e-mail or username, whatever the case; a username has no `@`."""
@@ -101,6 +114,22 @@ class UserQuerySet(SoftDeletableQuerySet):
             return super().purge()
 
     purge.alters_data = True  # type: ignore[attr-defined]
+
+
+def held_by(user: "User") -> models.QuerySet[Permission]:
+    """Return the permissions given to this user, directly or through groups."""
+    own, through_groups = (grants(user.pk).values("permission") for grants in (_own_grants, _group_grants))
+    return Permission.objects.filter(Q(pk__in=own) | Q(pk__in=through_groups))
+
+
+def _own_grants(user: Any) -> models.QuerySet:
+    """Return the permissions given to this user directly, a row each."""
+    return User.user_permissions.through._default_manager.filter(user=user)
+
+
+def _group_grants(user: Any) -> models.QuerySet:
+    """Return the permissions that this user has through groups, a row each."""
+    return Group.permissions.through._default_manager.filter(group__user=user)
 
 
 class Claims:
@@ -397,11 +426,23 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         verbs = ("view", "change") if verb == "view" else (verb,)
         return any(self.has_perm(f"{model._meta.app_label}.{each}_{model._meta.model_name}") for each in verbs)
 
-    def is_open_to(self, user: Any, names: Iterable[str] = ()) -> bool:
-        """Superusers, and who is one, are a superuser's to change; everybody may change their own row."""
+    @classmethod
+    def closed_to(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
+        """Apply the rule for staff: a stronger person's account is closed, but for their profile.
+
+        Superusers are closed as a whole, and only superusers grant what is in GRANTS. Everybody may change their own
+        row. Costs one query, and none for superusers.
+        """
         if user.is_superuser:
-            return True
-        return (not self.is_superuser or self.pk == user.pk) and not GRANTS & set(names)
+            return set()
+        granting = {key for key, names in changes.items() if GRANTS & set(names)}
+        others = {key: set(names) for key, names in changes.items() if key != user.pk and key not in granting}
+        if not others:
+            return granting
+        found = cls.all_objects.filter(AnyOf("pk", others)).stronger_than(user).values_list("pk", "is_superuser")
+        return granting | {
+            key for key, is_superuser in found if is_superuser or not others[key] or others[key] - PROFILE
+        }
 
     def clean(self) -> None:
         self.email = User.objects.normalize_email(self.email)

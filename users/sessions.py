@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
@@ -241,6 +242,13 @@ class RateLimit(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def account(self) -> int | None:
+        """The id of the user that is counted; None if it is an address or a mailbox."""
+        subject = self.key.rpartition(":")[2]
+        is_id = re.fullmatch("[0-9]{1,18}", subject) and self.key.count(":") == 1
+        return int(subject) if is_id else None
 
     def wait(self, limit: Limit) -> int:
         """Seconds until it may happen again."""

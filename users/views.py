@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.db import transaction
@@ -13,7 +14,7 @@ from records.rest.pagination import RowCount, chosen_fields
 from records.rest.serializers import columns, rows, serializer_for
 from records.rest.views import RecordViewSet, SoftDeletableViewSet
 from users.filters import UserFilterSet
-from users.models import User
+from users.models import PROFILE, User
 from users.serializers import MeSerializer, NewUserSerializer, SessionSerializer, UserSerializer
 from users.sessions import Session
 
@@ -38,8 +39,23 @@ class UserViewSet(SoftDeletableViewSet):
 
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
-        if not obj.is_open_to(request.user):
+        is_update = self.action in {"update", "partial_update", "me"}
+        if obj.is_superuser or not is_update:  # `perform_update` knows which columns of others change
+            self._refuse_closed(obj, PROFILE if is_update else ())
+
+    def perform_update(self, serializer: Any) -> None:
+        user = serializer.instance
+        changed = {name for name, value in serializer.validated_data.items() if getattr(user, name, None) != value}
+        if changed - PROFILE:
+            self._refuse_closed(user, changed)
+        super().perform_update(serializer)
+
+    def _refuse_closed(self, user: User, names: Iterable[str]) -> None:
+        if user.is_open_to(self.request.user, names):
+            return
+        if user.is_superuser:
             raise PermissionDenied("Only a superuser may change a superuser.")
+        raise PermissionDenied("This person has permissions that you lack: you may change their profile only.")
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show one user, with the first 100 of their stocks by id."""

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from django.contrib.admindocs.views import simplify_regex
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
@@ -146,6 +146,20 @@ TABLE = {
     "/admin/records/auditentry/{object_id}/delete/": page(GET=ADMIN_NOBODY(200)),
 }
 
+#: Row of an account → what staff with every permission on it get where its holder has one permission more.
+ON_STRONGER = {
+    "/api/v1/users/{id}": {"PUT": "403", "PATCH": "403", "DELETE": "403"},
+    "/api/v1/users/{id}/restore": {"POST": "403"},
+    "/api/v1/users/{id}/stocks": {"POST": "201"},
+    "/api/v1/auth/sessions/{id}": {"DELETE": "404"},
+    "/admin/users/user/{id}/password/": {"POST": "403"},
+    **{
+        f"/admin/users/{kind}/{page}": {"POST": "403"}
+        for kind in ("user", "session", "identity", "ratelimit")
+        for page in ("", "{object_id}/change/", "{object_id}/delete/")
+    },
+}
+
 NEW = "difference-engine-1822"
 REQUEST_ID = "the-one-to-undo"
 ACCOUNT = {"username": "ada", "email": "ada@example.com"}
@@ -244,7 +258,7 @@ def row(request, route, make_stock):
         "session": lambda owner: owner.sessions.earliest("created_at"),
         "identity": lambda owner: Identity.objects.create(user=owner, provider="example", subject="1"),
         "group": lambda owner: Group.objects.create(name="analysts"),
-        "ratelimit": lambda owner: RateLimit.objects.create(key="mail:1", expires_at=timezone.now()),
+        "ratelimit": lambda owner: RateLimit.objects.create(key=f"login-account:{owner.pk}", expires_at=timezone.now()),
         **dict.fromkeys(("audit-log", "undo", "auditentry"), lambda owner: entry_about(make_stock(owner))),
     }
     return make[kind](request.getfixturevalue("owner").user) if kind in make else None
@@ -292,3 +306,32 @@ def test_everybody_may_do_what_the_table_says_and_no_more(route, method, persona
         send = getattr(caller, each.lower())
         outcomes[each] = outcome(send(path + QUERIES.get(route, ""), **({} if each == "GET" else content)), row)
     assert outcomes == dict.fromkeys(methods, TABLE[route][method][persona])
+
+
+def test_every_write_to_an_account_is_in_the_second_table():
+    accounts = ("/api/v1/users/{", "/api/v1/auth/sessions/{", "/admin/users/")
+    writes = {
+        (route, method)
+        for route in ROUTES
+        if route.startswith(accounts) and not route.endswith("/add/")
+        for method in TABLE[route]
+        if method not in {"GET", "*"}
+    }
+    assert writes == {(route, method) for route, methods in ON_STRONGER.items() for method in methods}
+
+
+@pytest.mark.parametrize("persona", ["staff"])
+@pytest.mark.parametrize(
+    ("route", "method"), [(route, method) for route, cells in ON_STRONGER.items() for method in cells]
+)
+def test_staff_have_no_power_over_people_with_more_permissions(route, method, persona, row, caller, body, owner):
+    rights = Permission.objects.filter(content_type__app_label="users")
+    caller.user.user_permissions.add(*rights)
+    owner.user.user_permissions.add(Permission.objects.get(codename="change_group"))
+    if route.endswith("/restore"):
+        row.delete()
+    if route == "/api/v1/users/{id}":
+        body = {"email": "thief@example.com"}
+    content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
+    answer = getattr(caller, method.lower())(route.format(id=row.pk, object_id=row.pk), **content)
+    assert outcome(answer, row) == ON_STRONGER[route][method]
