@@ -8,7 +8,6 @@ from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
@@ -118,13 +117,17 @@ class SessionAdmin(GuardedDeletion):
     exclude = ("family_hash", "refresh_hash")
     actions = ("end",)
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        queryset: Any = super().get_queryset(request)
+        return queryset.with_now()
+
     @admin.display(description="device")
     def device(self, session: Session) -> str:
         return Truncator(session.user_agent).chars(40)
 
     @admin.display(description="signed in", boolean=True)
-    def is_alive(self, session: Session) -> bool:
-        return session.revoked_at is None and session.expires_at > timezone.now()
+    def is_alive(self, session: Any) -> bool:
+        return session.revoked_at is None and session.expires_at > session.now
 
     @admin.action(description="Sign out the selected devices", permissions=["delete"])
     def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:

@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from records import audit
 from users.models import User
 from users.sessions import Limit, RateLimit, Session, hash_token, record_event
-from users.tokens import session_id
+from users.tokens import read_access_token
 
 BAD_LOGINS_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
 BAD_LOGINS_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
@@ -33,6 +33,7 @@ REFUSALS_TOLD = Limit("login-refused", 10, timedelta(minutes=15))
 # The session cookie's one entry of ours: the id of the users.Session that it stands for.
 SESSION_ROW = "session"
 ENDED = "This session has ended. Please log in again."
+NOT_VALID = "The access token is invalid or expired."
 
 
 class MaximumLengthValidator:
@@ -184,12 +185,15 @@ class AccessTokenAuthentication(BaseAuthentication):
         if scheme.lower() != b"bearer":
             return None
         try:
-            session_pk, user_pk = session_id(token.decode("ascii"))
+            claims = read_access_token(token.decode("ascii"))
         except (jwt.InvalidTokenError, UnicodeDecodeError):
-            raise AuthenticationFailed("The access token is invalid or expired.") from None
-        session = Session.objects.alive().select_related("user").filter(pk=session_pk, user_id=user_pk).first()
+            raise AuthenticationFailed(NOT_VALID) from None
+        alive = Session.objects.alive().with_now().select_related("user")
+        session = alive.filter(pk=claims.session_id, user_id=claims.user_id).first()
         if session is None:
             raise AuthenticationFailed(ENDED)
+        if not claims.is_current(session.now):
+            raise AuthenticationFailed(NOT_VALID)
         request._request.login_session = session  # type: ignore[attr-defined]
         return session.user, session
 

@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from smtplib import SMTPException
 from typing import Any
 
@@ -28,12 +29,14 @@ def send_deletion_token(user: User) -> bool:
 
 def send_password_reset(user: User | None) -> None:
     """In the background, and for nobody too: how long it takes must not tell whether there is such an account."""
-    _background.submit(_send_password_reset, user)
+    # Signed here: it asks the database for the time, and threads in the background have no connection of their own.
+    token = mail_token(RESET_PASSWORD, user or User(pk=0))
+    _background.submit(partial(_send_password_reset, token=token), user)
 
 
-def _send_password_reset(user: User | None) -> None:
+def _send_password_reset(user: User | None, token: str) -> None:
     try:
-        message = _message(user or User(pk=0, username="nobody"), *_token_mail(user or User(pk=0), RESET_PASSWORD))
+        message = _message(user or User(pk=0, username="nobody"), *_token_mail(RESET_PASSWORD, token))
         if user is not None:
             _sent(message, user)
     except Exception:  # here nobody else would hear of it
@@ -63,13 +66,13 @@ def _send_notice(user: User, event: str, to: str | None) -> None:
 
 
 def _send_token(user: User, purpose: Purpose, **context: Any) -> bool:
-    return _sent(_message(user, *_token_mail(user, purpose, **context)), user)
+    return _sent(_message(user, *_token_mail(purpose, mail_token(purpose, user), **context)), user)
 
 
-def _token_mail(user: User, purpose: Purpose, **context: Any) -> tuple[str, dict[str, Any]]:
+def _token_mail(purpose: Purpose, token: str, **context: Any) -> tuple[str, dict[str, Any]]:
     hours = int(purpose.lifetime.total_seconds() // 3600)
     lifetime = f"{hours // 24} days" if hours > 24 else f"{hours} hour{'s' * (hours > 1)}"
-    context |= {"token": mail_token(purpose, user), "lifetime": lifetime, "page": purpose.name}
+    context |= {"token": token, "lifetime": lifetime, "page": purpose.name}
     return purpose.name.replace("-", "_"), context
 
 

@@ -22,11 +22,11 @@ from django.core.validators import (
 from django.db import IntegrityError, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Lower
-from django.utils import timezone
 from django.utils.text import slugify
 
 from records import audit
 from records.constraints import SearchIndex, Unique, deleted_index, live_index
+from records.db.clock import database_now
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
 from users.sessions import Identity, Session
@@ -479,7 +479,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
     def schedule_deletion(self) -> datetime:
         """Have the account removed after the grace period; returns when."""
-        self.deletion_decided_at = timezone.now()
+        self.deletion_decided_at = database_now()
         self.deletion_at = self.deletion_decided_at + settings.ACCOUNT_DELETION_GRACE
         self.deletion_reminded_at = None
         self.save()
@@ -491,7 +491,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
     def _stay(self) -> None:
         if self.deletion_at is not None:
-            self.deletion_decided_at = timezone.now()
+            self.deletion_decided_at = database_now()
         self.deletion_at = self.deletion_reminded_at = None
 
     @classmethod

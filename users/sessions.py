@@ -16,11 +16,11 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from rest_framework.exceptions import APIException
 
 from records import audit
+from records.db.clock import DatabaseNow
 from records.history import AuditEntry, Change
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ def attempted(
 class SessionQuerySet(QuerySet["Session"]):
     def alive(self) -> Self:
         """Not ended, not expired, of a user who may use the service."""
-        return self.filter(revoked_at=None, expires_at__gt=timezone.now(), user__is_active=True, user__deleted_at=None)
+        return self.filter(revoked_at=None, expires_at__gt=DatabaseNow(), user__is_active=True, user__deleted_at=None)
+
+    def with_now(self) -> Self:
+        """Annotate each row with the database's time, `now`."""
+        return self.annotate(now=DatabaseNow())
 
     def visible_to(self, user: "User") -> Self:
         return self.filter(user_id=user.pk)
@@ -72,7 +76,7 @@ class SessionQuerySet(QuerySet["Session"]):
 
     def end(self) -> int:
         """As a consequence of something else, such as a new password."""
-        return self.filter(revoked_at=None).update(revoked_at=timezone.now())
+        return self.filter(revoked_at=None).update(revoked_at=DatabaseNow())
 
     def sign_out(self) -> int:
         """Because somebody wants it, of which the log tells."""
@@ -89,12 +93,14 @@ class SessionQuerySet(QuerySet["Session"]):
         """
         with transaction.atomic():
             unchanged = _people(user).active().filter(pk=user.pk, password=user.password)
-            may = unchanged.select_for_update(no_key=True).values_list("pk").first()
-            if not may or (by is not None and not self.alive().filter(pk=by.pk).exists()):
+            now = unchanged.select_for_update(no_key=True).values_list(DatabaseNow(), flat=True).first()
+            if now is None or (by is not None and not self.alive().filter(pk=by.pk).exists()):
                 record_event("login", user.pk, "failure")
                 return None
             record_event("login", user.pk)
-            return self.create(user=user, expires_at=_expiry(), **_device(request))
+            session = self.create(user=user, expires_at=now + settings.REFRESH_TOKEN_LIFETIME, **_device(request))
+            session.now = now
+            return session
 
     def refresh(self, token: str, request: HttpRequest) -> "tuple[Session, str] | None":
         """The session of this refresh token, with its next one; each token works once.
@@ -104,13 +110,13 @@ class SessionQuerySet(QuerySet["Session"]):
         """
         family, _, _ = token.partition(".")
         with transaction.atomic():
-            locked = self.alive().select_for_update(of=("self",), no_key=True)
+            locked = self.alive().with_now().select_for_update(of=("self",), no_key=True)
             session = locked.filter(family_hash=hash_token(family)).first()
             if session is None:
                 return None
             if constant_time_compare(session.refresh_hash, hash_token(token)):
                 return session, session.next_refresh_token(family, **_device(request))
-            if timezone.now() - session.refreshed_at > REUSE_GRACE:
+            if session.now - session.refreshed_at > REUSE_GRACE:
                 session.end()
             return None
 
@@ -131,8 +137,10 @@ class Session(models.Model):
     refresh_hash = models.CharField(
         max_length=64, blank=True, help_text="SHA-256 of the present refresh token, hexadecimal."
     )
-    created_at = models.DateTimeField(auto_now_add=True, help_text="When the person signed in.")
-    refreshed_at = models.DateTimeField(auto_now_add=True, help_text="When a refresh token was last exchanged.")
+    created_at = models.DateTimeField(db_default=DatabaseNow(), editable=False, help_text="When the person signed in.")
+    refreshed_at = models.DateTimeField(
+        db_default=DatabaseNow(), editable=False, help_text="When a refresh token was last exchanged."
+    )
     expires_at = models.DateTimeField(help_text="When the session ends if it is not refreshed.")
     revoked_at = models.DateTimeField(null=True)
     ip = models.GenericIPAddressField(null=True, help_text="Address it was last refreshed from.")
@@ -141,6 +149,8 @@ class Session(models.Model):
     )
 
     owned_by = "user_id"
+    #: The database's time when the row was read, if it was asked for.
+    now: Any = None
     objects = SessionQuerySet.as_manager()
 
     class Meta:
@@ -164,8 +174,8 @@ class Session(models.Model):
         changes = {
             "family_hash": hash_token(family),
             "refresh_hash": hash_token(token),
-            "refreshed_at": timezone.now(),
-            "expires_at": _expiry(),
+            "refreshed_at": DatabaseNow(),
+            "expires_at": DatabaseNow() + settings.REFRESH_TOKEN_LIFETIME,
             **device,
         }
         Session.objects.filter(pk=self.pk).update(**changes)
@@ -175,10 +185,6 @@ class Session(models.Model):
 def hash_token(token: str) -> str:
     """Tokens are long and random: a plain hash keeps them, where passwords need a slow one."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _expiry() -> datetime:
-    return timezone.now() + settings.REFRESH_TOKEN_LIFETIME
 
 
 def _device(request: HttpRequest) -> dict[str, Any]:
@@ -196,10 +202,9 @@ class Limit(NamedTuple):
 class RateLimitQuerySet(QuerySet["RateLimit"]):
     def wait(self, *counted: tuple[Limit, str]) -> int:
         """Seconds until all of these may happen again; 0 where they may now. One query."""
-        rows = self.in_bulk([_key(limit, subject) for limit, subject in counted])
-        return max(
-            (rows[key].wait(limit) for limit, subject in counted if (key := _key(limit, subject)) in rows), default=0
-        )
+        rows: Any = self.annotate(now=DatabaseNow()).in_bulk([_key(limit, subject) for limit, subject in counted])
+        limits = {_key(limit, subject): limit for limit, subject in counted}
+        return max((row.wait(limits[key], row.now) for key, row in rows.items()), default=0)
 
     def hit(self, *counted: tuple[Limit, str]) -> int:
         """Count one of each; the seconds to wait, and nothing counted, where one of them is used up.
@@ -207,19 +212,19 @@ class RateLimitQuerySet(QuerySet["RateLimit"]):
         The rows are locked meanwhile: whatever runs at the same time, no more than the limit are let through.
         """
         limits = {_key(limit, subject): limit for limit, subject in counted}
-        now = timezone.now()
         with transaction.atomic():
-            expiry = now + max(limit.period for limit in limits.values())
+            expiry: Any = DatabaseNow() + max(limit.period for limit in limits.values())
             new: list[Any] = [RateLimit(key=key, expires_at=expiry) for key in sorted(limits)]
             # An update where there is one: it locks the row, which nobody can then take away.
             self.bulk_create(new, update_conflicts=True, update_fields=["expires_at"], unique_fields=["key"])
-            rows: list[Any] = list(self.select_for_update().filter(key__in=limits).order_by("key"))
-            wait = max(row.wait(limits[row.key]) for row in rows)
+            locked = self.annotate(now=DatabaseNow()).select_for_update()
+            rows: list[Any] = list(locked.filter(key__in=limits).order_by("key"))
+            wait = max(row.wait(limits[row.key], row.now) for row in rows)
             if not wait:
                 for row in rows:
                     limit = limits[row.key]
-                    row.hits = [*row.hits, now.timestamp()][-limit.most :]
-                    row.expires_at = now + limit.period
+                    row.hits = [*row.hits, row.now.timestamp()][-limit.most :]
+                    row.expires_at = row.now + limit.period
                 self.bulk_update(rows, ["hits", "expires_at"])
         return wait
 
@@ -250,11 +255,11 @@ class RateLimit(models.Model):
         is_id = re.fullmatch("[0-9]{1,18}", subject) and self.key.count(":") == 1
         return int(subject) if is_id else None
 
-    def wait(self, limit: Limit) -> int:
-        """Seconds until it may happen again."""
+    def wait(self, limit: Limit, now: datetime) -> int:
+        """Return the seconds from `now`, by the database's clock, until it may happen again."""
         if len(self.hits) < limit.most:
             return 0
-        return max(0, math.ceil(self.hits[-limit.most] + limit.period.total_seconds() - timezone.now().timestamp()))
+        return max(0, math.ceil(self.hits[-limit.most] + limit.period.total_seconds() - now.timestamp()))
 
 
 def _key(limit: Limit, subject: str) -> str:

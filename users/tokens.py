@@ -1,17 +1,17 @@
 """Tokens that people and programs carry: access tokens (JSON Web Tokens, RFC 7519), and those in mails."""
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import jwt
 from django.conf import settings
 from django.core import signing
-from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from records.constraints import BIGINT_MAX
+from records.db.clock import DatabaseNow, database_now
 from users.models import User
 from users.sessions import Session, SpentToken
 
@@ -28,7 +28,7 @@ def _key(secret: str) -> bytes:
 
 
 def access_token(session: Session) -> str:
-    now = timezone.now()
+    now = session.now or database_now()
     claims: dict[str, Any] = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -40,16 +40,33 @@ def access_token(session: Session) -> str:
     return jwt.encode(claims, _key(settings.SECRET_KEY), ALGORITHM)
 
 
-def session_id(token: str) -> tuple[UUID, int]:
-    """The session and user that a valid token names; jwt.InvalidTokenError for any other token."""
+class AccessClaims(NamedTuple):
+    """The session and user that an access token names, and its times in seconds since 1970."""
+
+    session_id: UUID
+    user_id: int
+    issued_at: float
+    expires_at: float
+
+    def is_current(self, now: datetime) -> bool:
+        """Return False if the token is expired or from the future; `now` is the database's time."""
+        moment = now.timestamp()
+        return self.issued_at <= moment + LEEWAY_SECONDS and moment < self.expires_at + LEEWAY_SECONDS
+
+
+def read_access_token(token: str) -> AccessClaims:
+    """Return what a token says that we signed; jwt.InvalidTokenError for any other.
+
+    Its times are not checked: the caller does, by the database's clock, when it has asked for the session.
+    """
     claims = _claims(token)
     try:
-        session, user = UUID(claims["sid"]), int(claims["sub"])
-    except (AttributeError, TypeError, ValueError):
-        raise jwt.InvalidTokenError("It names no session.") from None
-    if user > BIGINT_MAX:
+        read = AccessClaims(UUID(claims["sid"]), int(claims["sub"]), float(claims["iat"]), float(claims["exp"]))
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise jwt.InvalidTokenError("It names no session, or no times.") from None
+    if read.user_id > BIGINT_MAX:
         raise jwt.InvalidTokenError("It names no user.")
-    return session, user
+    return read
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -70,8 +87,7 @@ def _signed_by(secret: str, token: str) -> dict[str, Any]:
         algorithms=[ALGORITHM],
         audience=AUDIENCE,
         issuer=ISSUER,
-        leeway=LEEWAY_SECONDS,
-        options={"require": REQUIRED_CLAIMS},
+        options={"require": REQUIRED_CLAIMS, "verify_exp": False, "verify_iat": False},
     )
 
 
@@ -87,12 +103,19 @@ RESET_PASSWORD = Purpose("reset-password", timedelta(hours=1))
 DELETE_ACCOUNT = Purpose("delete-account", timedelta(days=1))
 
 
+class MailSigner(signing.TimestampSigner):
+    """Signs with the time of the database, which every node reads alike."""
+
+    def timestamp(self) -> str:
+        return signing.b62_encode(int(database_now().timestamp()))
+
+
 def mail_token(purpose: Purpose, user: User) -> str:
     """Shows that its holder reads the mail of `user`'s present address.
 
     Nothing is stored until it is used, so that asking for one takes the same time whether or not the user exists.
     """
-    return signing.dumps([user.pk, _state(purpose, user)], salt=f"mail:{purpose.name}")
+    return MailSigner(salt=f"mail:{purpose.name}").sign_object([user.pk, _state(purpose, user)])
 
 
 def spend(purpose: Purpose, token: str) -> User | None:
@@ -101,13 +124,17 @@ def spend(purpose: Purpose, token: str) -> User | None:
     None where it is forged, expired, used, for another purpose, or from before the address or the password changed.
     """
     try:
-        pk, state = signing.loads(token, salt=f"mail:{purpose.name}", max_age=purpose.lifetime)
+        pk, state = signing.loads(token, salt=f"mail:{purpose.name}")
+        issued_at = signing.b62_decode(token.split(":")[1])
     except (signing.BadSignature, UnicodeError, ValueError):
         return None
-    user = User.objects.active().select_for_update(no_key=True).filter(pk=pk).first()
+    locked = User.objects.active().select_for_update(no_key=True).annotate(now=DatabaseNow())
+    user = locked.filter(pk=pk).first()
     if user is None or not constant_time_compare(state, _state(purpose, user)):
         return None
-    return user if SpentToken.objects.spend(token, timezone.now() + purpose.lifetime) else None
+    if user.now.timestamp() - issued_at > purpose.lifetime.total_seconds():
+        return None
+    return user if SpentToken.objects.spend(token, user.now + purpose.lifetime) else None
 
 
 def aimed_at(purpose: Purpose, token: str) -> int | None:

@@ -9,8 +9,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.db.models import Model, Q
-from django.utils import timezone
 
+from records.db.clock import database_now
 from records.models import SoftDeletable
 from users.mail import send_deletion_reminder
 from users.models import User
@@ -30,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         self.dry_run = dry_run
-        now = timezone.now()
+        now = database_now()
         failures = [*self._remind(now), *self._close_accounts(now)]
         # What belongs to others before what it belongs to: removing a user takes all of theirs in one transaction.
         for model in reversed(list(apps.get_models())):
