@@ -23,6 +23,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from rest_framework.exceptions import APIException
+from rest_framework.exceptions import PermissionDenied as RefusedByAPI
 
 from records.expressions import AnyOf
 from records.history import AuditEntry
@@ -336,6 +337,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def _undo(self, request: HttpRequest, entries: QuerySet) -> None:
         try:
             count = undo(entries, request.user)
+        except RefusedByAPI as error:
+            raise PermissionDenied(str(error.detail)) from None
         except APIException as error:
             reasons = [f"{name}: {' '.join(texts)}" for name, texts in getattr(error, "errors", {}).items()]
             self.message_user(request, " ".join([str(error.detail), *reasons]), messages.ERROR)

@@ -162,6 +162,7 @@ class AuditEntry(models.Model):
     ACTIONS = (
         "create", "update", "delete", "restore", "purge", "undo", "register", "login", "logout", "password_change",
         "password_reset", "email_verify", "deletion_request", "deletion_confirm", "deletion_cancel", "oauth_login",
+        "view",
     )  # fmt: skip
 
     id = models.BigAutoField(primary_key=True, help_text="Number of the entry; later ones are higher.")
