@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject, empty
 
 logger = logging.getLogger("records.requests")
 
@@ -60,6 +61,14 @@ def request_id() -> str | None:
 def actor_id() -> int | None:
     """The id of the user who acts in this request; None for strangers and outside of requests."""
     user = getattr(_request.get(), "user", None)
+    return user.pk if user is not None and user.is_authenticated else None
+
+
+def known_actor_id() -> int | None:
+    """Return the id of the signed-in user if it is known already; never asks the database who that is."""
+    user = getattr(_request.get(), "user", None)
+    if isinstance(user, SimpleLazyObject) and getattr(user, "_wrapped", empty) is empty:
+        return None
     return user.pk if user is not None and user.is_authenticated else None
 
 
@@ -112,7 +121,8 @@ class RequestContextMiddleware:
             response["X-Request-ID"] = identifier
             milliseconds = (time.perf_counter() - started) * 1000
             # The path without its query, which may carry what belongs in no log; %r keeps line breaks out.
-            logger.info("%s %r %d %.1fms", request.method, request.path, response.status_code, milliseconds)
+            line = (request.method, request.path, response.status_code, milliseconds, known_actor_id() or "-")
+            logger.info("%s %r %d %.1fms user=%s", *line)
             return response
         finally:
             _request.reset(tokens[0])
@@ -122,6 +132,7 @@ class RequestContextMiddleware:
 class RequestContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id() or "-"
+        record.user_id = known_actor_id()
         return True
 
 
@@ -134,6 +145,7 @@ class JSONFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "request_id": getattr(record, "request_id", "-"),
+            "user_id": getattr(record, "user_id", None),
             "message": record.getMessage(),
         }
         if record.exc_info:

@@ -1,0 +1,86 @@
+"""The request log names who called, and asks the database nothing for that."""
+
+import json
+import logging
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import Client as Browser
+from django.test.utils import CaptureQueriesContext
+
+from conftest import PASSWORD
+from records.audit import JSONFormatter, RequestContextFilter
+
+ME = "/api/v1/users/me"
+TEXT = logging.Formatter(settings.LOGGING["formatters"]["text"]["format"], style="{")
+
+
+@pytest.fixture
+def lines():
+    """What the console shows of each request: pairs of the text line and the JSON object."""
+
+    class Handler(logging.Handler):
+        shown: list = []
+
+        def emit(self, record):
+            self.shown.append((TEXT.format(record), json.loads(JSONFormatter().format(record))))
+
+    handler = Handler()
+    handler.shown = []
+    handler.addFilter(RequestContextFilter())
+    logger = logging.getLogger("records.requests")
+    logger.addHandler(handler)
+    yield handler.shown
+    logger.removeHandler(handler)
+
+
+def test_line_names_the_user_of_an_access_token(owner, lines):
+    owner.get(ME)
+    [(text, entry)] = lines
+    assert text.endswith(f" user={owner.user.pk}")
+    assert entry["user_id"] == owner.user.pk
+
+
+def test_line_names_the_user_of_a_browser(make_user, lines):
+    browser, user = Browser(), make_user(is_staff=True)
+    browser.force_login(user)
+    for path in (ME, "/admin/"):
+        browser.get(path)
+    assert [entry["user_id"] for _, entry in lines] == [user.pk, user.pk]
+
+
+@pytest.mark.parametrize("path", ["/ping", ME, "/api/v1/nothing"])
+def test_line_of_a_stranger_names_nobody(anonymous, lines, path):
+    anonymous.get(path)
+    [(text, entry)] = lines
+    assert text.endswith(" user=-")
+    assert entry["user_id"] is None
+
+
+def test_bad_token_names_nobody(anonymous, lines):
+    anonymous.credentials(HTTP_AUTHORIZATION="Bearer x")
+    assert anonymous.get(ME).status_code == 401
+    assert lines[-1][1]["user_id"] is None
+
+
+def test_refused_request_names_the_user(stranger, lines):
+    assert stranger.get("/api/v1/admin/audit-logs").status_code == 403
+    assert lines[-1][1]["user_id"] == stranger.user.pk
+
+
+def test_nobody_is_looked_up_for_the_line(make_user, lines):
+    browser = Browser()
+    browser.force_login(make_user())
+    with CaptureQueriesContext(connection) as queries:
+        browser.get("/ping")
+    assert len(queries) == 0
+    assert lines[-1][1]["user_id"] is None
+
+
+def test_line_has_no_name_or_address(make_user, lines):
+    browser, user = Browser(), make_user(password=PASSWORD)
+    browser.force_login(user)
+    browser.get(ME)
+    assert user.username not in str(lines)
+    assert user.email not in str(lines)
