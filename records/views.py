@@ -127,10 +127,13 @@ class HistoryViewSet(AuditEntryViewSet):
             return  # a method that is not allowed, whatever the row
         model = self.resource.queryset.model
         self.row_key = typed_id(model, kwargs["id"])
-        rows = model.all_objects if request.user.may("view", model) else model.objects
-        if not rows.visible_to(request.user).filter(pk=self.row_key).exists():
-            raise not_found(model, kwargs["id"])
         self.sees_everything = request.user.may("view", AuditEntry)
+        self.sees_owners = self.sees_everything or request.user.may("view", model)
+        rows = model.all_objects if request.user.may("view", model) else model.objects
+        found = rows.visible_to(request.user).filter(pk=self.row_key).values_list(model.owned_by or "pk").first()
+        if found is None:
+            raise not_found(model, kwargs["id"])
+        [self.owner_id] = found
 
     def known_parameters(self) -> frozenset[str]:
         # What is not shown cannot be guessed by filtering either.
@@ -143,10 +146,19 @@ class HistoryViewSet(AuditEntryViewSet):
     def get_queryset(self) -> QuerySet:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
-        return AuditEntry.objects.of_row(self.resource.queryset.model, self.row_key)
+        model = self.resource.queryset.model
+        entries = AuditEntry.objects.of_row(model, self.row_key)
+        if self.sees_owners or model.owned_by in {None, model._meta.pk.attname}:
+            return entries
+        # What was before a row had its present owner is its former owner's.
+        return entries.filter(owner_id=self.owner_id)
 
     def present(self, row: dict[str, Any]) -> None:
+        is_new_owner = self.resource.queryset.model.owned_by in (row.get("changes") or {})
         super().present(row)
+        if is_new_owner and not self.sees_owners:
+            # The values that the change of owner replaced are the former owner's too.
+            row["changes"] = {name: [None, new] for name, (_, new) in row["changes"].items()}
         if self.sees_everything:
             return
         if row["user_id"] != self.request.user.pk:

@@ -6,12 +6,21 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from config.urls import router
 from records import audit
 from records.history import AuditEntry, Change
+from records.tests.factories import made
 from stocks.models import Stock
 from users.models import User
 
 LOG = "/api/v1/admin/audit-logs"
+#: Path → model of the resources whose rows belong to users, scaffolded ones too.
+OWNED = {
+    prefix: viewset.queryset.model
+    for prefix, viewset, _ in router.registry
+    if getattr(viewset.queryset.model, "owned_by", None) not in {None, "id"}
+    and not viewset.queryset.model.within_owner()  # which change hands together with what they refer to
+}
 
 
 @pytest.fixture
@@ -255,6 +264,126 @@ def test_history_of_what_can_be_no_row_is_404(owner, bad):
 def test_history_costs_three_queries(owner, stock, django_assert_num_queries):
     with django_assert_num_queries(3):  # session, whether the row is theirs, entries
         owner.get(f"/api/v1/stocks/{stock['id']}/history")
+
+
+# History of a row that changed hands
+
+
+@pytest.fixture
+def moved(owner, stranger, staff, stock):
+    """The owner's stock, given to the stranger together with a new price; returns the path of its history."""
+    path = f"/api/v1/stocks/{stock['id']}"
+    owner.patch(path, {"price": 11})
+    owner.patch(path, {"price": 12, "quantity": 77})
+    staff.patch(path, {"user_id": stranger.user.pk, "price": 13})
+    stranger.patch(path, {"price": 14})
+    return f"{path}/history"
+
+
+def told_to(client, path):
+    return [(item["action"], item["changes"]) for item in client.get(path).json()["items"]]
+
+
+def test_new_owner_sees_nothing_of_what_was_before(stranger, moved):
+    assert told_to(stranger, moved) == [
+        ("update", {"price": [13, 14]}),
+        ("update", {"price": [None, 13], "user_id": [None, stranger.user.pk]}),
+    ]
+
+
+def test_former_owner_sees_nothing_any_more(owner, moved):
+    assert owner.get(moved).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["size=1", "limit=1", "cursor=&size=1"])
+def test_pages_of_a_new_owner_hold_what_is_theirs(stranger, moved, query):
+    link, found = f"{moved}?{query}", []
+    while link:
+        page = stranger.get(link).json()
+        found += page["items"]
+        link = page["links"]["next"]
+    assert len(found) == 2
+    assert stranger.get(moved).json()["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("action=create", 0),
+        ("action=update", 2),
+        ("user_id={owner}", 0),
+        ("owner_id={owner}", 0),
+        ("user_id={stranger}", 1),
+        ("owner_id={stranger}", 2),
+        ("at__lte=2100-01-01T00:00:00Z", 2),
+        ("sort_by=id", 2),
+    ],
+)
+def test_filters_of_a_new_owner_find_nothing_else(owner, stranger, moved, query, count):
+    query = query.format(owner=owner.user.pk, stranger=stranger.user.pk)
+    assert stranger.get(f"{moved}?{query}").json()["total"] == count
+
+
+def test_staff_see_all_of_a_row_that_changed_hands(auditor, superuser, staff, owner, stranger, moved):
+    changed = ("update", {"price": [12, 13], "user_id": [owner.user.pk, stranger.user.pk]})
+    for client in (superuser, staff):
+        assert len(told_to(client, moved)) == 5
+        assert told_to(client, moved)[1] == changed
+
+
+def test_new_owner_who_reads_the_log_sees_all(stranger, moved):
+    User.objects.filter(pk=stranger.user.pk).update(is_staff=True)
+    stranger.user.user_permissions.set(Permission.objects.filter(codename="view_auditentry"))
+    assert len(told_to(stranger, moved)) == 5
+
+
+def test_owner_who_got_a_row_back_sees_their_own_times_only(owner, stranger, staff, moved):
+    staff.patch(moved.removesuffix("/history"), {"user_id": owner.user.pk})
+    values = [changes for _, changes in told_to(owner, moved)]
+    assert values[0] == {"user_id": [None, owner.user.pk]}
+    assert not any(13 in change.get("price", ()) or 14 in change.get("price", ()) for change in values)
+
+
+@pytest.mark.parametrize("prefix", OWNED)
+def test_every_resource_with_owners_hides_the_former_owners_history(owner, stranger, superuser, prefix):
+    model = OWNED[prefix]
+    row = made(model, **{model.owned_by: owner.user.pk})
+    model.objects.filter(pk=row.pk).update(**{model.owned_by: stranger.user.pk})
+    path = f"/api/v1/{prefix}/{row.pk}/history"
+    [item] = stranger.get(path).json()["items"]
+    assert [old for old, _ in item["changes"].values()] == [None]
+    assert len(superuser.get(path).json()["items"]) == 2
+
+
+@pytest.mark.parametrize("way", ["queryset", "undo", "save"])
+def test_new_owner_sees_nothing_of_before_however_the_row_changed_hands(owner, stranger, superuser, stock, way):
+    path = f"/api/v1/stocks/{stock['id']}"
+    owner.patch(path, {"price": 11})
+    if way == "queryset":
+        Stock.objects.filter(pk=stock["id"]).update(owner=stranger.user)
+    elif way == "save":
+        row = Stock.objects.get(pk=stock["id"])
+        row.owner = stranger.user
+        row.save()
+    else:
+        Stock.objects.filter(pk=stock["id"]).update(owner=superuser.user)
+        Stock.objects.filter(pk=stock["id"]).update(owner=stranger.user)
+        superuser.patch(path, {"user_id": superuser.user.pk})
+        entry = superuser.get(f"{path}/history?size=1").json()["items"][0]
+        assert superuser.post(f"{LOG}/{entry['id']}/undo").status_code == 200
+    found = told_to(stranger, f"{path}/history")
+    assert found[0][1] == {"user_id": [None, stranger.user.pk]}
+    assert all("price" not in changes for _, changes in found)
+
+
+def test_history_of_a_new_owner_costs_three_queries(stranger, moved, django_assert_num_queries):
+    with django_assert_num_queries(3):
+        assert stranger.get(moved).status_code == 200
+
+
+def test_history_of_a_person_is_whole(owner, superuser):
+    superuser.patch(f"/api/v1/users/{owner.user.pk}", {"name": "Ada"})
+    assert [action for action, _ in told_to(owner, f"/api/v1/users/{owner.user.pk}/history")][::-1][:1] == ["create"]
 
 
 # The shell
