@@ -5,6 +5,8 @@ from django.db.models import CharField, TextField
 from django.db.models.functions import Lower, Upper
 from django.db.models.signals import pre_delete
 
+from records.append_only import register_functions
+
 
 def echo_sql(connection, **kwargs) -> None:
     # Django logs statements only where it is told to record them.
@@ -42,6 +44,7 @@ class RecordsConfig(AppConfig):
         CharField.register_lookup(Upper)
         TextField.register_lookup(Upper)
         connection_created.connect(know_every_letter)
+        connection_created.connect(register_functions)
         log_ends_of_relations()
         if settings.SQL_ECHO:
             connection_created.connect(echo_sql)

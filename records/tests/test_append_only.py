@@ -9,6 +9,8 @@ from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from records.history import AuditEntry, Change
+from records.tests.factories import made
+from records.undo import kinds
 from stocks.models import Stock
 from users.models import User
 
@@ -84,6 +86,96 @@ def test_entry_that_tells_of_no_purge_opens_nothing(owner, entry, outcome, actio
         execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
 
 
+# Purges that never were
+
+
+def forge_purge(model, key, owner_id=None):
+    AuditEntry.objects.record(model, "purge", [Change(key, owner_id)])
+
+
+ERASURES = ["UPDATE audit_log SET changes = '{}' WHERE id = %s", "UPDATE audit_log SET ip = NULL WHERE id = %s"]
+
+
+@pytest.mark.parametrize("sql", ERASURES)
+@pytest.mark.parametrize("state", ["live", "deleted"])
+def test_forged_purge_of_a_person_erases_nothing(owner, entry, sql, state):
+    if state == "deleted":
+        owner.user.delete()
+    forge_purge(User, owner.user.pk, owner.user.pk)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(sql, entry.pk)
+    kept = AuditEntry.objects.get(pk=entry.pk)
+    assert (kept.changes, kept.ip) == ({"name": [None, "Ada"]}, "127.0.0.1")
+
+
+def test_forged_purge_of_an_owner_erases_nothing_of_what_is_theirs(owner, make_stock):
+    stock = make_stock(owner.user)
+    forge_purge(User, owner.user.pk, owner.user.pk)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(
+            "UPDATE audit_log SET changes = '{}' WHERE id = %s", AuditEntry.objects.of_row(Stock, stock.pk).get().pk
+        )
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_forged_purge_of_any_row_erases_nothing(db, kind):
+    row = made(kinds()[kind])
+    [entry] = AuditEntry.objects.of_row(type(row), row.pk)
+    forge_purge(type(row), row.pk)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
+    type(row).all_objects.filter(pk=row.pk).purge()
+    assert AuditEntry.objects.get(pk=entry.pk).changes == {}
+
+
+def test_row_that_is_gone_and_was_purged_loses_its_values(owner, make_stock):
+    stock = make_stock(owner.user)
+    [entry] = AuditEntry.objects.of_row(Stock, stock.pk)
+    execute("DELETE FROM stocks WHERE id = %s", stock.pk)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
+    forge_purge(Stock, stock.pk)
+    assert execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk) == 1
+
+
+def test_temporary_table_deceives_nobody(owner, entry):
+    forge_purge(User, owner.user.pk)
+    execute("CREATE TEMPORARY TABLE users (id bigint PRIMARY KEY)")
+    try:
+        with pytest.raises(DatabaseError, match="can only be added to"):
+            execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
+    finally:
+        execute("DROP TABLE users" if connection.vendor == "sqlite" else "DROP TABLE pg_temp.users")
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no schemas")
+def test_schemas_deceive_nobody(owner, entry):
+    forge_purge(User, owner.user.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA decoy")
+        cursor.execute("CREATE TABLE decoy.users (id bigint PRIMARY KEY)")
+        cursor.execute(
+            "CREATE FUNCTION decoy.audit_log_row_is_gone(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+        cursor.execute("SET LOCAL search_path = decoy, public")
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("UPDATE public.audit_log SET changes = '{}' WHERE id = %s", entry.pk)
+
+
+def test_values_of_rows_whose_table_is_gone_can_be_erased(owner, make_stock):
+    [entry] = AuditEntry.objects.of_row(Stock, make_stock(owner.user).pk)
+    copied = "at, action, outcome, user_id, 'shelves', object_id, owner_id, changes, ip, request_id"
+    execute(
+        f"INSERT INTO audit_log ({copied.replace(chr(39) + 'shelves' + chr(39), 'object_type')}) "
+        f"SELECT {copied} FROM audit_log WHERE id = %s",
+        entry.pk,
+    )
+    of_old = AuditEntry.objects.filter(object_type="shelves")
+    execute("UPDATE audit_log SET changes = changes WHERE object_type = 'shelves'")
+    User.all_objects.filter(pk=owner.user.pk).purge()
+    assert of_old.get().changes == {}
+
+
 @pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's own")
 def test_entry_cannot_be_replaced(entry):
     copied = "id, at, 'login', outcome, user_id, object_type, object_id, owner_id, changes, ip, request_id"
@@ -152,6 +244,10 @@ def test_flush_empties_everything_and_the_refusal_stays(owner):
     User.objects.create_user("ada")
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute("DELETE FROM audit_log")
+    [entry] = AuditEntry.objects.of_row(User, forged := User.objects.get().pk)
+    forge_purge(User, forged)
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -164,6 +260,20 @@ def test_migration_goes_back_and_forth(owner):
     User.objects.create_user("ada")
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute("DELETE FROM audit_log")
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("records"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_check_of_purges_goes_back_and_forth(owner):
+    erase = "UPDATE audit_log SET changes = '{}' WHERE object_type = 'users' AND action = 'create'"
+    forge_purge(User, owner.user.pk)
+    executor = MigrationExecutor(connection)
+    executor.migrate([("records", "0002_refused_views")])
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("records"))
+    with pytest.raises(DatabaseError, match="can only be added to"):
+        execute(erase)
 
 
 def test_migration_depends_on_nobody():
