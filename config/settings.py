@@ -12,18 +12,14 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config import env
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 VERSION = "1.0.0"
 
-if (BASE_DIR / ".env").is_file():
-    environ.Env.read_env(BASE_DIR / ".env")
-
-
-def _text(name: str, default: str = "") -> str:
-    """The variable as it is, or `default` where it is unset or empty."""
-    # Not by django-environ, to which a value such as $ecret would be the name of another variable.
-    return os.environ.get(name) or default
+_env_file_lines = env.load_env_file(BASE_DIR / ".env")
+_text = env.text
 
 
 def _flag(name: str, *, default: bool) -> bool:
@@ -388,7 +384,7 @@ ACCOUNT_DELETION_GRACE = timedelta(days=_number("ACCOUNT_DELETION_GRACE_DAYS", 7
 def _oauth_providers() -> dict[str, dict[str, str]]:
     """OpenID Connect providers by name, each of three settings."""
     named = re.compile("OAUTH_([A-Z0-9_]+)_(CLIENT_ID|CLIENT_SECRET|DISCOVERY_URL)")
-    given = {match[0]: match[1] for name in os.environ if _text(name) and (match := named.fullmatch(name))}
+    given = {match[0]: match[1] for name in os.environ if (match := named.fullmatch(name)) and _text(name)}
     providers = {}
     for provider in sorted(set(given.values())):
         keys = ("CLIENT_ID", "CLIENT_SECRET", "DISCOVERY_URL")
@@ -471,3 +467,5 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
 }
+
+env.refuse_misspelt_names(".env", _env_file_lines)
