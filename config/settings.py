@@ -11,6 +11,7 @@ from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import validate_host
 
 from config import env
 
@@ -48,14 +49,6 @@ def _rate(name: str, default: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
         raise ImproperlyConfigured(f"{name} must look like 60/min, not '{rate}'.")
     return rate
-
-
-def _origin(name: str, origin: str) -> str:
-    origin = origin.rstrip("/")
-    if not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin):
-        shown = "" if "@" in origin else f", not '{origin}'"  # before an @ there may be a password
-        raise ImproperlyConfigured(f"{name} must be an origin such as https://stocks.example.com{shown}.")
-    return origin
 
 
 def _url(name: str, parse: Callable[[str], dict], url: str) -> dict:
@@ -110,13 +103,23 @@ SECRET_KEY_FALLBACKS = _list("SECRET_KEY_FALLBACKS")
 if DATABASE_URL and any(_is_weak(key) for key in SECRET_KEY_FALLBACKS):
     raise ImproperlyConfigured("SECRET_KEY_FALLBACKS holds a weak key: what it signs could be forged. Remove it.")
 
-ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
-if any(re.search(r"[\s/]", host) for host in ALLOWED_HOSTS):
-    raise ImproperlyConfigured("ALLOWED_HOSTS must be host names separated by commas, without blanks or slashes.")
-APP_NAME = _text("APP_NAME", "Stocks")
+ALLOWED_HOSTS = [
+    env.allowed_host("ALLOWED_HOSTS", host) for host in _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+]
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS names no host: every request would be refused.")
+APP_NAME = env.line("APP_NAME", "Stocks")
 PORT = _number("PORT", 8000, least=1, most=65535)
-APP_URL = _origin("APP_URL", _text("APP_URL", f"http://127.0.0.1:{PORT}"))
-PING_MESSAGE = _text("PING_MESSAGE", "pong")
+APP_URL = env.origin("APP_URL", _text("APP_URL", f"http://127.0.0.1:{PORT}"))
+_app_host = re.sub(r"^https?://|:[0-9]+$", "", APP_URL)
+if not env.is_local_host(_app_host):  # the default is no mistake: `serve` warns of it
+    if not validate_host(_app_host, ALLOWED_HOSTS):
+        raise ImproperlyConfigured(
+            f"APP_URL leads to '{_app_host}', which ALLOWED_HOSTS does not contain: add it there."
+        )
+    if HTTPS and APP_URL.startswith("http://"):
+        raise ImproperlyConfigured("APP_URL must begin with https:// where HTTPS=true.")
+PING_MESSAGE = env.line("PING_MESSAGE", "pong")
 TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0, least=0, most=100)
 WEB_WORKERS = _number("WEB_WORKERS", 1, least=1, most=1000)
 WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=1000)
@@ -165,7 +168,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # Cache
 
-CACHES = {"default": _url("CACHE_URL", environ.Env.cache_url_config, _text("CACHE_URL", "locmemcache://"))}
+CACHES = {"default": env.cache_server("CACHE_URL", _text("CACHE_URL", "locmemcache://"))}
 CACHES["throttles"] = CACHES["default"]
 if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
     # That memory is each worker's own.
@@ -247,7 +250,7 @@ SEED_DEFAULTS = _flag("SEED_DEFAULTS", default=True)
 
 # Email
 
-EMAIL_CONFIG = _url("EMAIL_URL", environ.Env.email_url_config, _text("EMAIL_URL", "consolemail://"))
+EMAIL_CONFIG = env.mail_server("EMAIL_URL", _text("EMAIL_URL", "consolemail://"))
 EMAIL_BACKEND = EMAIL_CONFIG["EMAIL_BACKEND"]
 EMAIL_HOST = EMAIL_CONFIG.get("EMAIL_HOST") or ""
 EMAIL_PORT = EMAIL_CONFIG.get("EMAIL_PORT") or 25
@@ -257,7 +260,7 @@ EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
 EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
 EMAIL_FILE_PATH = EMAIL_CONFIG.get("EMAIL_FILE_PATH") or None
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = _text("DEFAULT_FROM_EMAIL", "stocks@localhost")
+DEFAULT_FROM_EMAIL = env.mailbox("DEFAULT_FROM_EMAIL", env.line("DEFAULT_FROM_EMAIL", "stocks@localhost"))
 
 # Internationalization
 
@@ -330,7 +333,7 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
-CORS_ALLOWED_ORIGINS = [_origin("CORS_ALLOWED_ORIGINS", origin) for origin in _list("CORS_ALLOWED_ORIGINS")]
+CORS_ALLOWED_ORIGINS = [env.origin("CORS_ALLOWED_ORIGINS", origin) for origin in _list("CORS_ALLOWED_ORIGINS")]
 CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
 
 # Templates
@@ -383,16 +386,19 @@ ACCOUNT_DELETION_GRACE = timedelta(days=_number("ACCOUNT_DELETION_GRACE_DAYS", 7
 
 def _oauth_providers() -> dict[str, dict[str, str]]:
     """OpenID Connect providers by name, each of three settings."""
-    named = re.compile("OAUTH_([A-Z0-9_]+)_(CLIENT_ID|CLIENT_SECRET|DISCOVERY_URL)")
+    named = re.compile("OAUTH_([A-Z0-9]+(?:_[A-Z0-9]+)*)_(CLIENT_ID|CLIENT_SECRET|DISCOVERY_URL)")
+    for name in os.environ:
+        meant = re.fullmatch("OAUTH_(.*)_(CLIENT_ID|CLIENT_SECRET|DISCOVERY_URL)", name, re.IGNORECASE)
+        if meant and (not named.fullmatch(name) or len(meant[1]) > 50):
+            raise ImproperlyConfigured(f"{name} names no provider: expected capitals, digits and single underscores.")
     given = {match[0]: match[1] for name in os.environ if (match := named.fullmatch(name)) and _text(name)}
     providers = {}
     for provider in sorted(set(given.values())):
         keys = ("CLIENT_ID", "CLIENT_SECRET", "DISCOVERY_URL")
         if missing := [name for key in keys if (name := f"OAUTH_{provider}_{key}") not in given]:
             raise ImproperlyConfigured(f"{' and '.join(missing)} must be set too: a provider needs all three.")
-        client_id, client_secret, url = (_text(f"OAUTH_{provider}_{key}") for key in keys)
-        if not re.fullmatch(r"(https://[^/\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?", url):
-            raise ImproperlyConfigured(f"OAUTH_{provider}_DISCOVERY_URL must start with https://.")
+        client_id, client_secret, url = (env.line(f"OAUTH_{provider}_{key}") for key in keys)
+        env.discovery_url(f"OAUTH_{provider}_DISCOVERY_URL", url)
         providers[provider.lower().replace("_", "-")] = {
             "client_id": client_id,
             "client_secret": client_secret,
