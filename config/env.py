@@ -142,6 +142,18 @@ def _check_redis(config: dict[str, Any]) -> None:
         ConnectionPool.from_url(location, **config.get("OPTIONS", {})).make_connection()
 
 
+def is_local_database(database: dict[str, Any]) -> bool:
+    """Return True if PostgreSQL is reached through a socket or the loopback interface."""
+    options = database.get("OPTIONS", {})
+    hosts = [options.get("hostaddr"), options.get("host"), database.get("HOST")]
+    if not any(hosts):
+        # libpq's own variables: https://www.postgresql.org/docs/current/libpq-envars.html
+        hosts = [os.environ.get("PGHOSTADDR"), os.environ.get("PGHOST")]
+    if options.get("service") or os.environ.get("PGSERVICE"):
+        return False
+    return all(is_local_host(host) for value in hosts if value for host in str(value).split(","))
+
+
 def is_local_host(host: str) -> bool:
     host = unquote(host).strip("[]").lower()
     if not host or host.startswith(("/", "@")) or host == "localhost":

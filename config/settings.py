@@ -236,6 +236,16 @@ def _postgresql(database: dict) -> dict:
 
 
 DATABASES = {"default": _database()}
+if DATABASES["default"]["ENGINE"].endswith("postgresql") and not env.is_local_database(DATABASES["default"]):
+    if DEBUG:
+        raise ImproperlyConfigured(
+            "DEBUG=true would show stack traces and settings, and the database is on another host: set DEBUG=false."
+        )
+    if "*" in ALLOWED_HOSTS:
+        raise ImproperlyConfigured(
+            "ALLOWED_HOSTS=* would let anyone choose the host that links lead to, and the database is on another host: "
+            "name the hosts."
+        )
 DB_CONNECTIONS_MAX = _number("DB_POOL_SIZE", 20, least=1, most=10**6) + _number(
     "DB_MAX_OVERFLOW", 30, least=0, most=10**6
 )

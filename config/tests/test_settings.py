@@ -1,11 +1,14 @@
 import os
 import runpy
+import secrets
 from unittest.mock import patch
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+KEY = secrets.token_urlsafe(64)
+REMOTE = {"DATABASE_URL": "postgres://somebody@db.example.com/stocks", "SECRET_KEY": KEY}
 PROVIDER = {
     "OAUTH_ID_CLIENT_ID": "stocks",
     "OAUTH_ID_CLIENT_SECRET": "secret",
@@ -150,3 +153,43 @@ def test_app_url_without_https_is_refused_under_https():
 )  # fmt: skip
 def test_value_is_used_as_meant(name, value, expression, expected):
     assert eval(expression, load(**{name: value})) == expected
+
+
+# A database on another host
+
+
+@pytest.mark.parametrize(("name", "value"), [("DEBUG", "true"), ("ALLOWED_HOSTS", "localhost,*")])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u@db.example.com/stocks", "postgres://u@10.0.0.5/stocks", "postgres://u@[2001:db8::7]/stocks",
+        "postgres://u@localhost.example.com/stocks", "postgres://u@127.0.0.1.example.com/stocks",
+        "postgres://u@/stocks?host=db.example.com", "postgres://u@localhost/stocks?hostaddr=10.0.0.5",
+        "postgres://u@/stocks?service=production", "postgres://u@127.0.0.1,db.example.com/stocks",
+    ],
+)  # fmt: skip
+def test_settings_of_developers_are_refused_with_a_database_on_another_host(name, value, url):
+    assert_refused(name, {name: value, "DATABASE_URL": url, "SECRET_KEY": KEY})
+
+
+@pytest.mark.parametrize("variable", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
+def test_variables_of_libpq_name_another_host_too(variable):
+    assert_refused(
+        "DEBUG", {"DEBUG": "true", "DATABASE_URL": "postgres:///stocks", "SECRET_KEY": KEY, variable: "10.0.0.5"}
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u@localhost/stocks", "postgres://u@127.0.0.1:5432/stocks", "postgres://u@127.8.0.1/stocks",
+        "postgres://u@[::1]/stocks", "postgres:///stocks", "postgres:///stocks?host=/var/run/postgresql",
+        "postgresql+psycopg2://u@LOCALHOST/stocks", "sqlite:////tmp/nothing.sqlite3",
+    ],
+)  # fmt: skip
+def test_settings_of_developers_are_accepted_with_a_local_database(url):
+    assert load(DEBUG="true", ALLOWED_HOSTS="*", DATABASE_URL=url, SECRET_KEY=KEY)["DEBUG"]
+
+
+def test_settings_of_production_are_accepted_with_any_database():
+    assert load(**REMOTE)["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
