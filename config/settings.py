@@ -321,6 +321,11 @@ CSRF_FAILURE_VIEW = "records.rest.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [APP_URL]
 CSRF_COOKIE_HTTPONLY = False  # the browsable API's script sends the token as a header
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Browsers accept __Host- cookies from this host alone, over HTTPS: a subdomain cannot plant one (RFC 6265bis, 4.1.3.2).
+_COOKIE_PREFIX = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_COOKIE_PREFIX}sessionid"
+CSRF_COOKIE_NAME = f"{_COOKIE_PREFIX}csrftoken"
+MESSAGE_STORAGE = "records.http.messages.MessageStorage"
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS

@@ -222,6 +222,6 @@ class BrowserSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": "The session of a browser; writes need the CSRF token too.",
         }
