@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Scripts of packages have the path of the checkout in their first line, where it may not be read as meant: python -m.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: serve dev test lint format types lock clean
@@ -16,31 +17,31 @@ test: $(VENV)/dev
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . && $(BIN)/python -m mypy .
 
 format: $(VENV)/dev
-	@$(BIN)/ruff check --fix-only -q . ; $(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix-only -q . ; $(BIN)/python -m ruff format .
 
 lock: $(VENV)/dev  ## exact versions of everything, after a change of a .in file
-	@$(BIN)/pip install -qq uv
-	@$(BIN)/uv pip compile -q --python-version 3.11 --no-header requirements.in -o requirements.txt
-	@$(BIN)/uv pip compile -q --python-version 3.11 --no-header requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/python -m pip install -qq uv
+	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements.in -o requirements.txt
+	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements-dev.in -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache var/static
 
 $(VENV)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Error: Python 3.11 or newer is needed, and '$(PYTHON)' is not it: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Error: no virtual environment could be made: is python3-venv installed?" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "Error: no virtual environment could be made: is python3-venv installed?" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/serve: requirements.txt | $(VENV)/python
 	@echo "Installing …"
-	@$(BIN)/pip install -qq -r requirements.txt
+	@$(BIN)/python -m pip install -qq -r requirements.txt
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt requirements.txt | $(VENV)/python
 	@echo "Installing …"
-	@$(BIN)/pip install -qq -r requirements-dev.txt
+	@$(BIN)/python -m pip install -qq -r requirements-dev.txt
 	@touch $@ $(VENV)/serve

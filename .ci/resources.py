@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -184,7 +185,7 @@ def main(postgres: str) -> None:
         manage("makemigrations", "--check", "--dry-run")
         manage("spectacular", "--fail-on-warn", "--validate", "--file", os.devnull)
 
-        for number, database in enumerate([f"sqlite:///{name}/var/resources.sqlite3", postgres]):
+        for number, database in enumerate([f"sqlite:///{quote(name)}/var/resources.sqlite3", postgres]):
             kind = database.partition(":")[0]
             os.environ |= {"DATABASE_URL": database, "SECRET_KEY": secrets.token_urlsafe(64)}
             step(f"Their tests, and those of every record, on {kind}")

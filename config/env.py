@@ -142,6 +142,19 @@ def _check_redis(config: dict[str, Any]) -> None:
         ConnectionPool.from_url(location, **config.get("OPTIONS", {})).make_connection()
 
 
+def sqlite_path(name: str, url: str) -> str:
+    """Return the path in `sqlite:///relative` or `sqlite:////absolute`, or `:memory:`."""
+    prefix, path = url[: len("sqlite:///")], unquote(url[len("sqlite:///") :], errors="surrogateescape")
+    if url in {"sqlite://", "sqlite:///", "sqlite://:memory:", "sqlite:///:memory:"}:
+        return ":memory:"
+    if prefix != "sqlite:///" or set("?#") & set(url) or "\0" in path or path.startswith("file:") or path.endswith("/"):
+        raise ImproperlyConfigured(
+            f"{name} must be sqlite:////absolute/path or sqlite:///path/in/the/project, with %3F for ?, %23 for # and "
+            "%25 for %."
+        )
+    return path
+
+
 def is_local_database(database: dict[str, Any]) -> bool:
     """Return True if PostgreSQL is reached through a socket or the loopback interface."""
     options = database.get("OPTIONS", {})

@@ -181,17 +181,21 @@ if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
 
 
 def _database() -> dict:
+    if not DATABASE_URL:
+        VAR_DIR.mkdir(exist_ok=True)
+    if not DATABASE_URL or DATABASE_URL.startswith("sqlite:"):
+        # Not through a URL, where + and % in the path of this checkout would mean something else.
+        path = env.sqlite_path("DATABASE_URL", DATABASE_URL) if DATABASE_URL else "var/db.sqlite3"
+        name = path if path == ":memory:" else str(BASE_DIR / path)
+        return _sqlite({"ENGINE": "django.db.backends.sqlite3", "NAME": name})
     # SQLAlchemy's spelling of the scheme is common in deployments that come from elsewhere.
     url = DATABASE_URL.replace("postgresql+psycopg2://", "postgresql://", 1)
-    if not url:
-        VAR_DIR.mkdir(exist_ok=True)
-        url = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
-    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql"}:
+    if url.partition("://")[0] not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured("DATABASE_URL must start with postgres://, postgresql:// or sqlite://.")
     database = _url("DATABASE_URL", environ.Env.db_url_config, url)
     if not database["NAME"]:
         raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user@host:5432/name.")
-    return _sqlite(database) if database["ENGINE"].endswith("sqlite3") else _postgresql(database)
+    return _postgresql(database)
 
 
 def _sqlite(database: dict) -> dict:

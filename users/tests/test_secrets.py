@@ -7,6 +7,7 @@ import socket
 from functools import cache
 from smtplib import SMTPDataError
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -403,7 +404,11 @@ Client().post("/api/v1/auth/register", person, content_type="application/json")
     [("locmemcache://", "text", "could not be sent"), (PLANTED["CACHE_URL"], "json", "Cache unavailable")],
 )
 def test_registration_without_mail_server_or_cache_tells_no_secret(heard, tmp_path, cache, log_format, said):
-    service = {"DATABASE_URL": f"sqlite:///{tmp_path}/db", "CACHE_URL": cache, "ALLOWED_HOSTS": "testserver"}
+    service = {
+        "DATABASE_URL": f"sqlite:///{quote(str(tmp_path))}/db",
+        "CACHE_URL": cache,
+        "ALLOWED_HOSTS": "testserver",
+    }
     options = {"DJANGO_SETTINGS_MODULE": "config.settings", "LOG_FORMAT": log_format}
     output, canaries = run_and_print("-c", REGISTER, NEW, **service, **options)
     assert said in output

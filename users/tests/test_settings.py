@@ -4,6 +4,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -266,7 +267,7 @@ def test_bad_grace_is_refused(days):
 
 
 def test_weak_password_of_the_administrator_is_refused(tmp_path):
-    url = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    url = f"sqlite:///{quote(str(tmp_path / 'db.sqlite3'))}"
     done = run("manage.py", "serve", DATABASE_URL=url, SECRET_KEY=KEY, DJANGO_SUPERUSER_PASSWORD="admin", PORT="8199")
     assert done.returncode != 0
     assert "DJANGO_SUPERUSER_PASSWORD" in done.stderr.strip().splitlines()[-1]

@@ -1,0 +1,124 @@
+import os
+import runpy
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
+NAMES = [
+    "c++",
+    "50%",
+    "a b",
+    "#1",
+    "what?",
+    "ü",
+    "a;b",
+    "a&b",
+    "it's",
+    'say "x"',
+    "%20",
+    "a%2Fb",
+    "[1]",
+    "$HOME",
+    "a\\b",
+    "a@b",
+]
+EVERYTHING = "c++ 50% #1 what? ü;&'\"%20[$HOME]"
+
+
+def database(base=settings.BASE_DIR, **environment):
+    """Return the name of the database of the project in `base`."""
+    with patch.dict(os.environ, environment, clear=True):
+        return runpy.run_path(str(base / "config" / "settings.py"))["DATABASES"]["default"]["NAME"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkout_in_any_folder_has_its_database_there(tmp_path, name):
+    base = tmp_path / name
+    (base / "config").mkdir(parents=True)
+    shutil.copy2(settings.BASE_DIR / "config" / "settings.py", base / "config")
+    path = database(base)
+    assert path == str(base / "var" / "db.sqlite3")
+    sqlite3.connect(path).close()
+    assert Path(path).is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_url_names_any_path(tmp_path, name):
+    path = str(tmp_path / name / "db.sqlite3")
+    assert database(DATABASE_URL=f"sqlite:///{quote(path)}", SECRET_KEY=KEY) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////srv/c++/db.sqlite3", "/srv/c++/db.sqlite3"),
+        ("sqlite:////srv/50%/db.sqlite3", "/srv/50%/db.sqlite3"),
+        ("sqlite:////srv/a b;c&d/db.sqlite3", "/srv/a b;c&d/db.sqlite3"),
+        ("sqlite:////srv/%2B%23%3F/db.sqlite3", "/srv/+#?/db.sqlite3"),
+        ("sqlite:///db.sqlite3", str(settings.BASE_DIR / "db.sqlite3")),
+        ("sqlite://:memory:", ":memory:"),
+        ("sqlite:///:memory:", ":memory:"),
+        ("sqlite://", ":memory:"),
+    ],
+)
+def test_path_in_a_url_is_read_as_meant(url, path):
+    assert database(DATABASE_URL=url, SECRET_KEY=KEY) == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////srv/#1/db.sqlite3", "sqlite:////srv/what?/db.sqlite3", "sqlite:////srv/db.sqlite3?timeout=5",
+        "sqlite://srv/db.sqlite3", "sqlite:/srv/db.sqlite3", "sqlite:db.sqlite3", "sqlite:////srv/%00", "sqlite:////srv/",
+        "sqlite:///file:db.sqlite3",
+    ],
+)  # fmt: skip
+def test_path_in_a_url_that_would_be_cut_short_is_refused(url):
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
+        database(DATABASE_URL=url, SECRET_KEY=KEY)
+
+
+def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
+    base = tmp_path / EVERYTHING
+    for name in ("config", "records", "users", "stocks"):
+        shutil.copytree(settings.BASE_DIR / name, base / name, ignore=LEFT_OUT)
+    for name in ("manage.py", "pyproject.toml"):
+        shutil.copy2(settings.BASE_DIR / name, base)
+    (base / ".env").write_text("APP_NAME=Elsewhere\n")
+    temporary = base / "tmp"
+    temporary.mkdir()
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(temporary)}
+
+    def manage(*arguments):
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=base, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    manage("migrate", "--verbosity", "0")
+    manage("collectstatic", "--no-input", "--verbosity", "0")
+    assert "Made Task" in manage("startresource", "Task", "title:str")
+    manage("migrate", "--verbosity", "0")
+    command = """
+from django.test import Client
+answer = Client().get("/admin/login/")
+print(Client().get("/").json()["message"], answer.status_code)
+for path in __import__("re").findall(r'(?:src|href)="(/static/[^"]+)', answer.content.decode()):
+    print(Client().get(path).status_code)
+"""
+    environment["ALLOWED_HOSTS"] = "testserver"
+    said = manage("shell", "--no-imports", "--verbosity", "0", "-c", command).split("\n")
+    assert said[0] == "Elsewhere is running 200"
+    assert set(said[1:-1]) == {"200"}
+    assert (base / "var" / "db.sqlite3").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [EVERYTHING]
