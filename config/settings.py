@@ -149,7 +149,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "records.http.bodies.UnreadBodyMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "records.http.static_files.StaticFilesMiddleware",
     "records.rest.routers.OptionalSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -434,7 +434,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "records.http.static_files.StaticFilesStorage"},
 }
 if DEBUG:
     # No collected files needed: served from where they are installed, looked up at each request.
