@@ -152,7 +152,7 @@ MIDDLEWARE = [
     "records.http.static_files.StaticFilesMiddleware",
     "records.rest.routers.OptionalSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "records.http.probes.HostCheckMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "users.authentication.BrowserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
