@@ -1,11 +1,13 @@
 """Everything between a checkout and a running service, for `make serve` and the container alike."""
 
 import hashlib
+import ipaddress
 import multiprocessing
 import os
 import secrets
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -14,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
+from django.http.request import split_domain_port, validate_host
 from granian.constants import Interfaces
 from granian.server import Server
 
@@ -29,16 +32,17 @@ class Command(BaseCommand):
         parser.add_argument("--reload", action="store_true", help="Restart when a file changes.")
 
     def handle(self, *, host: str, reload: bool, **options: Any) -> None:
-        listener = self.bind(host)
+        if settings.DATABASES["default"]["NAME"] == ":memory:":
+            raise CommandError("DATABASE_URL names a database in memory, which every worker would have for itself.")
+        listener = self.bind(host.strip("[]"))
         self.prepare_database()
         self.make_administrator()
         if not settings.DEBUG:
             self.collect_static()
         connection.close()
-        if settings.HTTPS and settings.APP_URL.startswith("http://"):
-            self.stderr.write("Warning: HTTPS=true, and APP_URL begins with http://: links in mails will not work.")
+        self.warn()
         self.stdout.write(
-            f"{settings.APP_NAME} is at http://{host}:{settings.PORT}  (API /api/v1, docs /docs, admin /admin/). "
+            f"{settings.APP_NAME} is at {self.address(host, listener)}  (API /api/v1, docs /docs, admin /admin/). "
             "Ctrl-C ends it.",
             ending="\n",
         )
@@ -74,6 +78,37 @@ class Command(BaseCommand):
             reload_ignore_paths=[settings.BASE_DIR / "var"],
             **server,
         ).serve()
+
+    def warn(self) -> None:
+        """Name the settings that a proxy could make up for, and that do not work without one."""
+        if settings.HTTPS and settings.APP_URL.startswith("http://"):
+            self.stderr.write("Warning: HTTPS=true, and APP_URL begins with http://: links in mails will not work.")
+        if not validate_host(self.app_host(), settings.ALLOWED_HOSTS):
+            self.stderr.write(
+                f"Warning: ALLOWED_HOSTS lacks {self.app_host()}, which APP_URL leads to: links in mails will not work."
+            )
+        if settings.HTTPS and not settings.TRUSTED_PROXIES:
+            self.stderr.write(
+                "Warning: HTTPS=true and TRUSTED_PROXIES=0: this server speaks plain HTTP and redirects every request "
+                "to https://. Set TRUSTED_PROXIES to the number of proxies in front of it."
+            )
+
+    def address(self, host: str, listener: socket.socket) -> str:
+        """Return the address that a browser on this machine takes, or APP_URL where only that one is answered."""
+        bound = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+        if bound.is_unspecified:  # every address; a browser needs one of them
+            bound = ipaddress.ip_address("127.0.0.1" if bound.version == 4 else "::1")
+        name = f"[{bound}]" if bound.version == 6 else str(bound)
+        if host.replace(".", "").replace("-", "").isalnum() and not host[-1].isdigit():
+            name = host
+        refused = settings.HTTPS or not validate_host(name, settings.ALLOWED_HOSTS)
+        if refused and validate_host(self.app_host(), settings.ALLOWED_HOSTS):
+            return f"{settings.APP_URL}, behind {name}:{settings.PORT}"
+        return f"http://{name}:{settings.PORT}"
+
+    @staticmethod
+    def app_host() -> str:
+        return split_domain_port(urlsplit(settings.APP_URL).netloc)[0]
 
     def bind(self, host: str) -> socket.socket:
         try:

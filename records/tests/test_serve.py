@@ -1,0 +1,74 @@
+import socket
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from records.management.commands.serve import Command
+
+
+@pytest.fixture
+def said(monkeypatch, settings):
+    """Start the server up to the point where it would serve; return what it said there."""
+    for name in ("prepare_database", "make_administrator", "collect_static"):
+        monkeypatch.setattr(Command, name, lambda self: None)
+    monkeypatch.setattr("records.management.commands.serve.connection.close", lambda: None)
+    monkeypatch.setattr(
+        "records.management.commands.serve.SharedSocketServer",
+        lambda listener, **options: type("Server", (), {"serve": staticmethod(listener.close)}),
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        settings.PORT = free.getsockname()[1]
+    settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+    settings.APP_URL = "http://127.0.0.1:8000"
+
+    def start(host):
+        out, err = StringIO(), StringIO()
+        call_command("serve", host=host, stdout=out, stderr=err)
+        return out.getvalue(), err.getvalue()
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("::1", "[::1]"), ("[::1]", "[::1]"),
+        ("0:0:0:0:0:0:0:1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"),
+    ],
+)  # fmt: skip
+def test_address_is_one_that_browsers_take(said, settings, host, shown):
+    output, warnings = said(host)
+    assert output.startswith(f"{settings.APP_NAME} is at http://{shown}:{settings.PORT}  (API /api/v1, docs /docs,")
+    assert warnings == ""
+
+
+@pytest.mark.parametrize(("https", "hosts"), [(True, ["127.0.0.1"]), (False, ["stocks.example.com"])])
+def test_address_that_is_refused_or_redirected_is_not_shown_as_the_services(said, settings, https, hosts):
+    settings.HTTPS, settings.TRUSTED_PROXIES = https, 1
+    settings.ALLOWED_HOSTS = ["stocks.example.com", *hosts]
+    settings.APP_URL = "https://stocks.example.com"
+    output, warnings = said("0.0.0.0")
+    assert f" is at https://stocks.example.com, behind 127.0.0.1:{settings.PORT}  (" in output
+    assert warnings == ""
+
+
+def test_links_that_will_be_refused_are_warned_of(said, settings):
+    settings.ALLOWED_HOSTS = ["stocks.example.com"]
+    output, warnings = said("127.0.0.1")
+    assert f" is at http://127.0.0.1:{settings.PORT}  (" in output
+    assert warnings == (
+        "Warning: ALLOWED_HOSTS lacks 127.0.0.1, which APP_URL leads to: links in mails will not work.\n"
+    )
+
+
+def test_https_without_a_proxy_is_warned_of(said, settings):
+    settings.HTTPS, settings.TRUSTED_PROXIES = True, 0
+    settings.APP_URL = "https://localhost"
+    assert said("127.0.0.1")[1].startswith("Warning: HTTPS=true and TRUSTED_PROXIES=0")
+
+
+def test_database_in_memory_is_refused(said, settings, monkeypatch):
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", ":memory:")
+    with pytest.raises(CommandError, match="DATABASE_URL"):
+        said("127.0.0.1")
