@@ -149,6 +149,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "records.http.bodies.UnreadBodyMiddleware",
+    "records.http.limits.RequestLimitMiddleware",
     "records.http.static_files.StaticFilesMiddleware",
     "records.rest.routers.OptionalSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

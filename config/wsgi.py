@@ -11,12 +11,21 @@ from django.utils.http import parse_header_parameters
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
 
+LONGEST_CONTENT_TYPE = 256
+
 
 class UTF8Request(WSGIRequest):
     """In UTF-8 whatever is claimed: Django reads the address too by the body's charset, and crashes at "base64"."""
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        try:
+            if len(meta.get("CONTENT_TYPE", "")) > LONGEST_CONTENT_TYPE:
+                raise ValueError("Parsing its parameters takes quadratic time.")
+            self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        except ValueError:
+            # An unreadable type is an unknown one (RFC 9110, section 8.3): 415 where there is a body.
+            meta["CONTENT_TYPE"] = self.content_type = "application/octet-stream"
+            self.content_params = {}
 
 
 class Handler(WSGIHandler):

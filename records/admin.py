@@ -31,6 +31,8 @@ from records.models import SoftDeletable, goes_with
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
 from records.undo import kinds, resource_names, undo
 
+MOST_WORDS = 20
+
 
 @contextmanager
 def _bad_values_refused() -> Iterator[None]:
@@ -88,6 +90,11 @@ class LargeTableAdmin(admin.ModelAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         with _bad_values_refused():
             return _rendered(super().changeform_view(request, *args, **kwargs))
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        if len(search_term.split()) > MOST_WORDS:  # each is a condition of the query, for each search field
+            raise BadRequest(f"A search has at most {MOST_WORDS} words.")
+        return super().get_search_results(request, queryset, search_term)
 
 
 class ReadOnlyAdmin(LargeTableAdmin):

@@ -121,7 +121,7 @@ class RequestContextMiddleware:
             response["X-Request-ID"] = identifier
             milliseconds = (time.perf_counter() - started) * 1000
             # The path without its query, which may carry what belongs in no log; %r keeps line breaks out.
-            line = (request.method, request.path, response.status_code, milliseconds, known_actor_id() or "-")
+            line = (request.method, request.path[:1000], response.status_code, milliseconds, known_actor_id() or "-")
             logger.info("%s %r %d %.1fms user=%s", *line)
             return response
         finally:

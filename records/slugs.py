@@ -86,7 +86,7 @@ class Slugged(Record):
 
     def _slug_base(self) -> str:
         """From the source, short enough for what makes it unique; what has no letters is called by its kind."""
-        text = slugify(str(getattr(self, self.slug_source) or ""))[: LONGEST - 10].strip("-_")
+        text = slugify(str(getattr(self, self.slug_source) or "")[: 4 * LONGEST])[: LONGEST - 10].strip("-_")
         return text or slugify(str(self._meta.verbose_name))
 
     @classmethod

@@ -5,7 +5,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.constraints import GreaterThanValidator
-from records.rest.serializers import BigIntegerField, DecimalField, OwnedSerializer, StrictSerializer, shown
+from records.rest.hints import shown
+from records.rest.serializers import BigIntegerField, DecimalField, DictField, OwnedSerializer, StrictSerializer
 from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
 
 MOST_SYMBOLS = 1_000
@@ -30,15 +31,14 @@ class OwnedStockSerializer(StockSerializer):
 
 
 class PricesSerializer(StrictSerializer):
-    prices = serializers.DictField(
+    prices = DictField(
+        max_length=MOST_SYMBOLS,
         child=DecimalField(PRICE_DIGITS, PRICE_DECIMALS, validators=[GreaterThanValidator(0)]),
         allow_empty=False,
         help_text=f"Symbol → new price, up to {MOST_SYMBOLS:,} symbols.",
     )
 
     def validate_prices(self, prices: dict[str, Any]) -> dict[str, Any]:
-        if len(prices) > MOST_SYMBOLS:
-            raise ValidationError(f"Ensure there are no more than {MOST_SYMBOLS:,} symbols.")
         for symbol in prices:
             try:
                 Stock._meta.get_field("name").clean(symbol, None)

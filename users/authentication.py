@@ -32,6 +32,8 @@ BAD_LOGINS_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
 REFUSALS_TOLD = Limit("login-refused", 10, timedelta(minutes=15))
 # The session cookie's one entry of ours: the id of the users.Session that it stands for.
 SESSION_ROW = "session"
+#: No password is that long; a browser's form may send one of a megabyte to be hashed.
+LONGEST_PASSWORD = 1024
 ENDED = "This session has ended. Please log in again."
 NOT_VALID = "The access token is invalid or expired."
 
@@ -72,7 +74,7 @@ class AccountBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        if username is None or password is None or "\0" in username:
+        if username is None or password is None or "\0" in username or len(password) > LONGEST_PASSWORD:
             return None
         user = User.all_objects.with_login(username).first()
         try:

@@ -279,7 +279,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
 
     def free_username(self, name: str) -> str:
         """A username nobody has, derived from a person's name: "John Doe" → `john-doe`, else `john-doe-2`, …"""
-        base = slugify(name)[:40] or "user"
+        base = slugify(name[:200])[:40] or "user"
         base = base if len(base) >= 3 else f"user-{base}"
         candidates = [base, *(f"{base}-{number}" for number in range(2, 100))]
         taken = self.model.all_objects.filter(username__lower__in=candidates)

@@ -23,7 +23,7 @@ from rest_framework.reverse import reverse
 
 from records import audit
 from records.rest.errors import page
-from records.rest.views import shown
+from records.rest.hints import shown
 from users.accounts import PublicView
 from users.models import Claims, User
 from users.sessions import record_event

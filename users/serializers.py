@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
+from users.authentication import LONGEST_PASSWORD
 from users.mail import send_notice
 from users.models import User
 from users.sessions import Session
@@ -17,7 +18,7 @@ class PasswordField(serializers.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         style = {"input_type": "password", "template": "rest_framework/password.html"}
-        super().__init__(max_length=1024, trim_whitespace=False, write_only=True, style=style, **kwargs)
+        super().__init__(max_length=LONGEST_PASSWORD, trim_whitespace=False, write_only=True, style=style, **kwargs)
 
 
 class UserSerializer(RecordSerializer):

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, Error, IntegrityError, InterfaceError, OperationalError, models
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
@@ -25,6 +26,7 @@ from rest_framework.views import exception_handler
 
 from records import audit
 from records.constraints import constraint_fields
+from records.rest.hints import MOST_ERRORS, shown
 from records.rest.parsers import PayloadTooLarge
 from records.rest.renderers import PROBLEM_TYPE
 from records.rest.serializers import api_names
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 #: Faults of the request as a whole; they become the problem's `detail`.
 GENERAL = api_settings.NON_FIELD_ERRORS_KEY
+#: A message or a field's name may quote what was sent.
+LONGEST_TEXT = 500
 
 
 class Conflict(exceptions.APIException):
@@ -59,7 +63,9 @@ def problem(status: int, detail: str, errors: dict[str, list[str]] | None = None
         "detail": detail,
     }
     if errors:
-        body["errors"] = errors
+        body["errors"] = dict(islice(errors.items(), MOST_ERRORS))
+    if errors and len(errors) > MOST_ERRORS:
+        body["detail"] = f"{detail} {len(errors) - MOST_ERRORS:,} more errors are not shown."
     return body | {"request_id": audit.request_id()}
 
 
@@ -91,7 +97,8 @@ def _sentence(exc: Exception) -> str:
 
 def _summary(errors: dict[str, list[str]]) -> str:
     if len(errors) > 1:
-        return f"{len(errors)} fields are at fault: {', '.join(errors)}."
+        named = ", ".join(islice(errors, MOST_ERRORS))
+        return f"{len(errors):,} fields are at fault: {named}{', …' if len(errors) > MOST_ERRORS else '.'}"
     [(name, [message, *_])] = errors.items()
     return message if f"'{name}'" in message else f"{name}: {message}"
 
@@ -102,11 +109,12 @@ def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
         flat: dict[str, list[str]] = {}
         for key, value in detail.items():
             # A fault of a nested whole is a fault of the field that holds it.
-            path = name if key == GENERAL and name else f"{name}.{key}" if name else str(key)
+            own = shown(str(key), LONGEST_TEXT)
+            path = name if key == GENERAL and name else f"{name}.{own}" if name else own
             flat |= _flatten(value, path)
         return flat
     if isinstance(detail, list):
-        texts = [_text(item) for item in detail if not isinstance(item, (dict, list))]
+        texts = [_text(item) for item in islice(detail, MOST_ERRORS) if not isinstance(item, (dict, list))]
         flat = {name or GENERAL: texts} if texts else {}
         for index, item in enumerate(detail):
             if isinstance(item, (dict, list)):
@@ -116,8 +124,9 @@ def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
 
 
 def _text(detail: Any) -> str:
-    # A message may quote what was sent, and a lone surrogate cannot be sent back.
-    return str(detail).encode("utf-8", "replace").decode()
+    text = str(detail)
+    # A lone surrogate cannot be sent back.
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode() + ("…" if len(text) > LONGEST_TEXT else "")
 
 
 def _as_api_exception(exc: Exception) -> Exception:
@@ -126,6 +135,8 @@ def _as_api_exception(exc: Exception) -> Exception:
         return exceptions.ValidationError({GENERAL if key == "__all__" else key: text for key, text in details.items()})
     if isinstance(exc, RequestDataTooBig):
         return PayloadTooLarge()
+    if isinstance(exc, (TooManyFieldsSent, TooManyFilesSent)):
+        return exceptions.ParseError("The form has too many fields.")
     if isinstance(exc, (SuspiciousOperation, UnreadablePostError)):
         return exceptions.ParseError("The request could not be read.")
     if isinstance(exc, (RedisError, sqlite3.Error)):  # Django wraps the errors of its own databases

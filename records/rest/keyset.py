@@ -12,7 +12,7 @@ from django.core import signing
 from django.db.models import BooleanField, F, Field, Func, Model, Q, QuerySet, Value
 from rest_framework.exceptions import ValidationError
 
-from records.rest.serializers import did_you_mean, shown
+from records.rest.hints import did_you_mean, shown
 
 
 @dataclass(frozen=True)

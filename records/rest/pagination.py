@@ -16,8 +16,9 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 
 from records.constraints import BIGINT_MAX
+from records.rest.hints import did_you_mean, shown
 from records.rest.keyset import Position, segments, sort_keys
-from records.rest.serializers import DELETION_COLUMNS, columns, did_you_mean, rows, shown
+from records.rest.serializers import DELETION_COLUMNS, columns, rows
 
 EXACT_UP_TO = 10_000
 DEEPEST_OFFSET = 100_000

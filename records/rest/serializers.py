@@ -1,6 +1,5 @@
 """What a resource takes and gives. Reads are rows of columns; serializers validate input and describe both."""
 
-import difflib
 import json
 import math
 from decimal import Decimal
@@ -19,6 +18,7 @@ from rest_framework.validators import UniqueValidator
 
 from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
 from records.models import Record, SoftDeletable
+from records.rest.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, shown
 
 #: What Django's own form adds to every submission.
 FORM_FIELDS = {"csrfmiddlewaretoken"}
@@ -35,17 +35,6 @@ _JSON_NAMES = {
 }
 
 _by_model: dict[type[models.Model], type["RecordSerializer"]] = {}
-
-
-def did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """Text from outside in a message: printable, short."""
-    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return clean if len(clean) <= limit else f"{clean[:limit]}…"
 
 
 class StrictFieldsMixin:
@@ -68,14 +57,16 @@ class StrictFieldsMixin:
         fields: dict[str, serializers.Field] = self.fields  # type: ignore[attr-defined]
         writable = {name for name, field in fields.items() if not field.read_only}
         errors = {}
-        for name in data:
-            if name in writable or name in FORM_FIELDS:
-                continue
+        refused = [name for name in data if name not in writable and name not in FORM_FIELDS]
+        for number, name in enumerate(refused[:MOST_ERRORS]):
             if name in fields:
                 errors[name] = [ErrorDetail("This field is read-only.", code="read_only")]
             else:
-                key = shown(str(name))
-                errors[key] = [ErrorDetail(f"Unknown field.{did_you_mean(key, writable)}", code="unknown")]
+                hint = did_you_mean(str(name), writable) if number < MOST_HINTS else ""
+                errors[shown(str(name))] = [ErrorDetail(f"Unknown field.{hint}", code="unknown")]
+        if len(refused) > MOST_ERRORS:
+            text = f"{len(refused):,} fields are unknown or read-only; the first {MOST_ERRORS} are listed."
+            errors[NON_FIELD_ERRORS_KEY] = [ErrorDetail(text, code="unknown")]
         return errors
 
 
@@ -105,6 +96,19 @@ class BigIntegerField(IntegerField):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**{"min_value": -BIGINT_MAX - 1, "max_value": BIGINT_MAX} | kwargs)
+
+
+class DictField(serializers.DictField):
+    """A mapping whose size is checked before its values."""
+
+    def __init__(self, *, max_length: int, **kwargs) -> None:
+        self.max_length = max_length
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, dict) and len(data) > self.max_length:
+            raise ValidationError(f"Ensure there are no more than {self.max_length:,} entries.")
+        return super().to_internal_value(data)
 
 
 class FloatField(PlainDigitsMixin, serializers.FloatField):

@@ -26,10 +26,11 @@ from records.constraints import BIGINT_MAX
 from records.models import SoftDeletable
 from records.rest.errors import Conflict
 from records.rest.filters import RecordFilterBackend, SearchBackend
+from records.rest.hints import MOST_HINTS, did_you_mean, shown
 from records.rest.pagination import RecordPagination, chosen_fields
 from records.rest.parsers import PayloadTooLarge, StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
-from records.rest.serializers import RecordSerializer, StrictSerializer, columns, did_you_mean, rows, shown
+from records.rest.serializers import RecordSerializer, StrictSerializer, columns, rows
 
 
 class StrictMixin:
@@ -64,10 +65,11 @@ class StrictMixin:
 
     def check_parameters(self, request: Request) -> None:
         known = self.known_parameters() | {api_settings.URL_FORMAT_OVERRIDE}
-        errors = {}
+        errors: dict[str, list[str]] = {}
         for name, values in request.query_params.lists():
             if name not in known:
-                errors[shown(name)] = [f"Unknown parameter '{shown(name)}'.{did_you_mean(name, known)}"]
+                hint = did_you_mean(name, known) if len(errors) < MOST_HINTS else ""
+                errors[shown(name)] = [f"Unknown parameter '{shown(name)}'.{hint}"]
             elif len(values) > 1:
                 errors[name] = ["This parameter is given twice."]
             elif name == api_settings.URL_FORMAT_OVERRIDE and not values[0]:

@@ -18,7 +18,7 @@ from django.utils.text import capfirst
 
 from records.constraints import plain_json
 from records.models import Record, SoftDeletable
-from records.rest.serializers import did_you_mean
+from records.rest.hints import did_you_mean
 
 #: What no column and no table may be called: reserved by PostgreSQL (appendix C of its manual) or by SQLite
 #: (https://sqlite.org/lang_keywords.html), where it must be quoted.

@@ -1,0 +1,22 @@
+"""Text from outside in messages, and what its author may have meant."""
+
+import difflib
+from collections.abc import Iterable
+
+#: Errors that one answer names; beyond that it says how many there are.
+MOST_ERRORS = 100
+#: Suggestions in one answer: each compares a name with every known one.
+MOST_HINTS = 10
+LONGEST_NAME = 60
+
+
+def shown(text: str, limit: int = LONGEST_NAME) -> str:
+    """Text from outside in a message: printable, short."""
+    replaced = (each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:limit])
+    return "".join(replaced) + ("…" if len(text) > limit else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'price'?" for "pirce", or "" where no known name is close."""
+    close = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
+    return f" Did you mean '{close[0]}'?" if close else ""
