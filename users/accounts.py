@@ -10,6 +10,7 @@ from django.contrib.auth import authenticate, logout
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import transaction
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled, ValidationError
@@ -28,6 +29,7 @@ from users.models import LAST_SUPERUSER_MESSAGE, User
 from users.serializers import (
     DeletionSerializer,
     EmailSerializer,
+    LoginFormSerializer,
     LoginSerializer,
     NewPasswordSerializer,
     PasswordChangeSerializer,
@@ -67,8 +69,11 @@ class AccountView(StrictView):
         user: Any = self.request.user
         return user
 
+    def get_serializer_class(self, request: Request) -> type[StrictSerializer]:
+        return self.serializer_class
+
     def body(self, request: Request) -> dict[str, Any]:
-        serializer = self.serializer_class(data=request.data)
+        serializer = self.get_serializer_class(request)(data=request.data)
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data
 
@@ -143,19 +148,33 @@ def token_pair(session: Session, refresh_token: str) -> Response:
     )
 
 
+LOGIN_BODIES = {
+    "application/json": LoginSerializer,
+    "application/x-www-form-urlencoded": LoginFormSerializer,
+    "multipart/form-data": LoginFormSerializer,
+}
+
+
 class LoginView(PublicView):
     error_statuses = (401,)
     parser_classes = (StrictJSONParser, FormParser, MultiPartParser)
     serializer_class = LoginSerializer
 
-    @extend_schema(request=LoginSerializer, responses=TokensSerializer, operation_id="auth_login")
+    @extend_schema(request=LOGIN_BODIES, responses=TokensSerializer, operation_id="auth_login")
     def post(self, request: Request) -> Response:
-        """Sign in on this device."""
-        user = authenticate(request._request, **self.body(request))
+        """Sign in on this device.
+
+        A form may be that of OAuth2's password grant.
+        """
+        body = self.body(request)
+        user = authenticate(request._request, username=body["username"], password=body["password"])
         session = Session.objects.start(user, request) if isinstance(user, User) else None
         if session is None:
             raise AuthenticationFailed("Wrong username or password.")
         return token_pair(session, session.next_refresh_token())
+
+    def get_serializer_class(self, request: Request) -> type[StrictSerializer]:
+        return LoginFormSerializer if isinstance(request.data, QueryDict) else LoginSerializer
 
 
 class BrowserTokenView(AccountView):

@@ -205,15 +205,26 @@ class AccessTokenAuthentication(BaseAuthentication):
 
 class AccessTokenScheme(OpenApiAuthenticationExtension):
     target_class = AccessTokenAuthentication
-    name = "accessToken"
+    name = ["accessToken", "password"]
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": "The `access_token` of `POST /api/v1/auth/login`.",
-        }
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]  # one of them is enough
+
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
+        login = "/api/v1/auth/login"
+        return [
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": f"The `access_token` of `POST {login}`.",
+            },
+            {
+                "type": "oauth2",
+                "flows": {"password": {"tokenUrl": login, "scopes": {}}},
+                "description": "Username or e-mail address, and password. Client id and secret are ignored.",
+            },
+        ]
 
 
 class BrowserSessionScheme(OpenApiAuthenticationExtension):

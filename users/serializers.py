@@ -133,6 +133,20 @@ class LoginSerializer(StrictSerializer):
     password = PasswordField(help_text="Password.")
 
 
+class LoginFormSerializer(LoginSerializer):
+    """The password grant of OAuth2 (RFC 6749, section 4.3), which has no clients and scopes to tell apart here."""
+
+    grant_type = serializers.CharField(required=False, help_text="`password`, as in OAuth2.")
+    scope = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
+    client_id = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
+    client_secret = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
+
+    def validate_grant_type(self, grant_type: str) -> str:
+        if grant_type != "password":
+            raise ValidationError("unsupported_grant_type: must be 'password'.")
+        return grant_type
+
+
 class RefreshSerializer(StrictSerializer):
     refresh_token = serializers.CharField(max_length=1000, help_text="The refresh token of the last answer.")
 

@@ -178,3 +178,65 @@ def test_unknown_field_is_refused(anonymous, ada):
 
 def test_login_works_while_signed_in(ada):
     assert Client(ada).post(URL, {"username": "ada", "password": PASSWORD}).status_code == 200
+
+
+# The password grant of OAuth2
+
+FORM = "application/x-www-form-urlencoded"
+GRANT = {"grant_type": "password", "username": "ada", "password": PASSWORD}
+CLIENT = {"scope": "read write", "client_id": "swagger", "client_secret": "s3cret"}
+
+
+def send_form(client, form, **headers):
+    return client.generic("POST", URL, urlencode(form), content_type=FORM, **headers)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, CLIENT, dict.fromkeys(["grant_type", *CLIENT], ""), {"scope": ""}, {"client_id": "x" * 5000}],
+    ids=lambda extra: len(extra),
+)
+@pytest.mark.parametrize("kind", ["urlencoded", "multipart"])
+def test_password_grant_logs_in(anonymous, ada, kind, extra):
+    form = GRANT | extra
+    answer = send_form(anonymous, form) if kind == "urlencoded" else anonymous.post(URL, form, format="multipart")
+    assert (answer.status_code, answer.json().get("token_type")) == (200, "bearer")
+
+
+@pytest.mark.parametrize("header", ["Basic c3dhZ2dlcjpzM2NyZXQ=", "Basic Og==", "Basic", "Bearer expired"])
+def test_credentials_of_the_client_are_ignored(anonymous, ada, header):
+    assert send_form(anonymous, GRANT, HTTP_AUTHORIZATION=header).status_code == 200
+
+
+@pytest.mark.parametrize("grant", ["client_credentials", "refresh_token", "PASSWORD"])
+def test_other_grants_are_refused(anonymous, ada, grant):
+    answer = send_form(anonymous, GRANT | {"grant_type": grant})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["grant_type"])
+    assert not Session.objects.exists()
+
+
+def test_refusal_of_a_grant_has_the_code_of_oauth(anonymous, ada):
+    answer = send_form(anonymous, GRANT | {"grant_type": "client_credentials"})
+    assert answer.json()["errors"]["grant_type"][0].startswith("unsupported_grant_type")
+
+
+@pytest.mark.parametrize("field", ["grant_type", *CLIENT])
+def test_json_takes_no_fields_of_oauth(anonymous, ada, field):
+    answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD, field: "password"})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
+
+
+@pytest.mark.parametrize("field", ["email", "remember", "code"])
+def test_unknown_field_of_a_form_is_refused(anonymous, ada, field):
+    answer = send_form(anonymous, GRANT | {field: "x"})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
+
+
+def test_description_has_the_password_flow(anonymous):
+    schema = anonymous.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"]["password"]["flows"] == {"password": {"tokenUrl": URL, "scopes": {}}}
+    assert {"password": []} in schema["paths"]["/api/v1/stocks"]["get"]["security"]
+    bodies = schema["paths"][URL]["post"]["requestBody"]["content"]
+    assert bodies[FORM]["schema"] == {"$ref": "#/components/schemas/LoginFormRequest"}
+    assert {"grant_type", *CLIENT} <= schema["components"]["schemas"]["LoginFormRequest"]["properties"].keys()
+    assert bodies["application/json"]["schema"] == {"$ref": "#/components/schemas/LoginRequest"}
