@@ -354,7 +354,21 @@ CONTENT_SECURITY_POLICY = {
 }
 
 CORS_ALLOWED_ORIGINS = [env.origin("CORS_ALLOWED_ORIGINS", origin) for origin in _list("CORS_ALLOWED_ORIGINS")]
-CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
+# What client libraries and tracing (W3C, Zipkin, Jaeger, Datadog, Sentry, AWS, Google Cloud) add to a request.
+CORS_ALLOW_HEADERS = [
+    "accept", "accept-language", "authorization", "b3", "baggage", "cache-control", "content-type", "dnt",
+    "idempotency-key", "if-match", "if-modified-since", "if-none-match", "if-unmodified-since", "pragma", "prefer",
+    "range", "sentry-trace", "traceparent", "tracestate", "uber-trace-id", "user-agent", "x-amzn-trace-id",
+    "x-b3-flags", "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-cloud-trace-context",
+    "x-correlation-id", "x-csrftoken", "x-datadog-origin", "x-datadog-parent-id", "x-datadog-sampling-priority",
+    "x-datadog-tags", "x-datadog-trace-id", "x-ot-span-context", "x-request-id", "x-requested-with", "x-trace-id",
+    "x-xsrf-token",
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = [
+    "Allow", "Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Link", "Location", "RateLimit",
+    "RateLimit-Policy", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Dry-Run", "X-Request-ID",
+]  # fmt: skip
+CORS_PREFLIGHT_MAX_AGE = 7200  # seconds: the most that Chromium keeps
 
 # Templates
 

@@ -58,3 +58,50 @@ def test_other_origins_are_allowed_by_list_only(anonymous, settings, origin):
     allowed = answer.headers.get("Access-Control-Allow-Origin")
     assert allowed == (origin if origin == "https://app.example.com" else None)
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+ORIGIN = "https://app.example.com"
+CLIENT_HEADERS = [
+    "X-Request-ID", "traceparent", "tracestate", "baggage", "sentry-trace", "b3", "x-b3-traceid", "x-b3-spanid",
+    "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags", "x-datadog-trace-id", "x-datadog-parent-id",
+    "x-datadog-sampling-priority", "x-datadog-origin", "uber-trace-id", "x-cloud-trace-context", "x-amzn-trace-id",
+    "x-correlation-id", "Idempotency-Key", "If-Match", "If-None-Match", "If-Modified-Since", "Prefer", "Range",
+    "Cache-Control", "Pragma", "x-csrftoken", "x-requested-with", "authorization", "content-type", "accept",
+]  # fmt: skip
+
+
+@pytest.fixture
+def app(settings):
+    settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
+
+
+def preflight(client, path, names):
+    asked = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": names}
+    return client.options(path, headers={"Origin": ORIGIN} | asked)
+
+
+@pytest.mark.parametrize("name", CLIENT_HEADERS)
+@pytest.mark.parametrize("path", ["/api/v1/stocks", "/api/v1/stocks/1", "/api/v1/auth/login", "/openapi.json"])
+def test_preflight_allows_what_clients_send(anonymous, app, path, name):
+    answer = preflight(anonymous, path, name.lower())
+    assert (answer.status_code, answer["Access-Control-Allow-Origin"]) == (200, ORIGIN)
+    assert name.lower() in answer["Access-Control-Allow-Headers"].split(", ")
+    assert "PATCH" in answer["Access-Control-Allow-Methods"].split(", ")
+    assert int(answer["Access-Control-Max-Age"]) >= 600
+
+
+@pytest.mark.parametrize("name", ["cookie", "x-forwarded-for", "x-forwarded-proto", "host"])
+def test_preflight_allows_no_header_of_a_proxy(anonymous, app, name):
+    assert name not in preflight(anonymous, "/api/v1/stocks", name)["Access-Control-Allow-Headers"].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/v1/users/me", 200), ("/api/v1/stocks/0", 404), ("/api/v1/nope", 404), (f"/api/v1?{'a' * 9000}", 414)],
+)
+def test_other_origin_reads_the_headers_of_every_answer(owner, app, path, status):
+    answer = owner.get(path, headers={"Origin": ORIGIN})
+    assert (answer.status_code, answer["Access-Control-Allow-Origin"]) == (status, ORIGIN)
+    exposed = set(answer["Access-Control-Expose-Headers"].split(", "))
+    assert {"ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"} <= exposed
+    assert {"Content-Disposition", "Idempotent-Replayed", "X-Dry-Run"} <= exposed
