@@ -146,6 +146,7 @@ MIDDLEWARE = [
     "records.audit.RequestContextMiddleware",
     "records.refusals.RefusalMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "records.http.ratelimit.RateLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "records.http.bodies.UnreadBodyMiddleware",

@@ -33,27 +33,53 @@ class SlidingThrottle(SimpleRateThrottle):
         caller = self.get_cache_key(request, view)
         if caller is None or self.rate is None:
             return True
-        self.elapsed = time.time() % self.duration
-        number = int(time.time() // self.duration)
-        present, previous = f"{caller}:{number}", f"{caller}:{number - 1}"
+        present, previous = self._counters(caller)
         self.cache.add(present, 0, self.duration * 2)
         self.before = self.cache.get(previous, 0)
         try:
             self.now = self.cache.incr(present)
         except ValueError:  # dropped since: the cache is full or was restarted
             return True
-        if self.before * (1 - self.elapsed / self.duration) + self.now <= self.num_requests:
+        used = self.before * (1 - self.elapsed / self.duration) + self.now
+        request._request.rate_limit = self._headers(used)  # type: ignore[attr-defined]
+        if used <= self.num_requests:
             return True
         self.cache.decr(present)  # who is refused is not counted, and let in as soon as there is room
         return False
 
+    def peek(self, caller: str) -> dict[str, str]:
+        """Return the caller's headers without counting a request."""
+        present, previous = self._counters(caller)
+        self.before, self.now = self.cache.get(previous, 0), self.cache.get(present, 0)
+        return self._headers(self.before * (1 - self.elapsed / self.duration) + self.now)
+
+    def _counters(self, caller: str) -> tuple[str, str]:
+        self.elapsed = time.time() % self.duration
+        number = int(time.time() // self.duration)
+        return f"{caller}:{number}", f"{caller}:{number - 1}"
+
+    def _headers(self, used: float) -> dict[str, str]:
+        """Policy and quota as in draft-ietf-httpapi-ratelimit-headers-10."""
+        remaining = max(0, math.floor(self.num_requests - used))
+        # With something left until this period's count starts anew, else until one more is allowed.
+        wanted = self.now + 1 if used <= self.num_requests else self.now
+        seconds = math.ceil(self.duration - self.elapsed) if remaining else self._wait_for(wanted)
+        return {
+            "RateLimit-Policy": f'"{self.scope}";q={self.num_requests};w={self.duration}',
+            "RateLimit": f'"{self.scope}";r={remaining};t={seconds}',
+        }
+
     def wait(self) -> float:
         """Seconds until one more request is allowed, a period at most."""
-        room = self.num_requests - self.now
+        return self._wait_for(self.now)
+
+    def _wait_for(self, number: float) -> int:
+        """Seconds until so many requests of this period are allowed."""
+        room = self.num_requests - number
         if self.before and room >= 0:
             return max(1, math.ceil(self.duration * (1 - room / self.before) - self.elapsed))
         # Not in this period: in the next one, when what was counted in this has faded enough.
-        faded = self.duration * (1 - (self.num_requests - 1) / max(1, self.now - 1))
+        faded = self.duration * (1 - (self.num_requests - 1) / max(1, number - 1))
         return min(self.duration, max(1, math.ceil(self.duration - self.elapsed + faded)))
 
 
@@ -61,8 +87,9 @@ class AnonymousThrottle(SlidingThrottle):
     scope = "anon"
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
-        if request.user and request.user.is_authenticated:
-            return None
+        return None if request.user and request.user.is_authenticated else self.address_key(request)
+
+    def address_key(self, request: Any) -> str:
         return self.cache_format % {"scope": self.scope, "ident": audit.client_network(request)}
 
 

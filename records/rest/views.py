@@ -47,6 +47,7 @@ class StrictMixin:
 
     def perform_authentication(self, request: Request) -> None:
         """Counts every caller, those too who are then refused for want of a (good) token."""
+        request._request.rate_limit = {}  # type: ignore[attr-defined]
         try:
             super().perform_authentication(request)  # type: ignore[misc]
         finally:

@@ -1,7 +1,10 @@
+import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.core.cache import caches
 from rest_framework.throttling import SimpleRateThrottle
 
 from records.rest import throttles
@@ -130,3 +133,107 @@ def test_counters_of_former_times_are_removed(shared, monkeypatch):
     for key in "de":
         shared[0].add(key, 0, 60)
     assert [shared[0].get(key) for key in "abcde"] == [None, None, None, 0, 0]
+
+
+# What a caller is told
+
+
+def quota(answer) -> tuple[str, int, int]:
+    """Policy, remaining requests and seconds, by the syntax of the draft."""
+    policy, most, window = re.fullmatch(r'"(\w+)";q=(\d+);w=(\d+)', answer["RateLimit-Policy"]).groups()
+    name, remaining, seconds = re.fullmatch(r'"(\w+)";r=(\d+);t=(\d+)', answer["RateLimit"]).groups()
+    assert (name, int(window)) == (policy, 60)
+    assert 0 < int(seconds) <= 60
+    return f"{name}/{most}", int(remaining), int(seconds)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/v1", None, 200),
+        ("GET", "/api/v1/users/me", None, 200),
+        ("POST", "/api/v1/stocks", {"name": "A", "price": 1, "quantity": 1}, 201),
+        ("POST", "/api/v1/auth/logout", {}, 204),
+        ("GET", "/api/v1/stocks?page=x", None, 400),
+        ("POST", "/api/v1/stocks/reprice", {"prices": {"A": 1}}, 403),
+        ("GET", "/api/v1/stocks/0", None, 404),
+        ("DELETE", "/api/v1/stocks", None, 405),
+        ("OPTIONS", "/api/v1/stocks", None, 200),
+    ],
+)
+def test_every_answer_tells_the_quota_of_the_user(owner, method, path, body, status):
+    answer = owner.generic(method, path, json.dumps(body), content_type="application/json")
+    assert answer.status_code == status
+    assert quota(answer)[:2] == ("user/3", 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/api/v1/stocks", {}, 401),
+        ("GET", "/api/v1/stocks", {"HTTP_AUTHORIZATION": "Bearer x"}, 401),
+        ("POST", "/api/v1/auth/login", {}, 400),
+    ],
+)
+def test_answer_to_a_stranger_tells_the_quota_of_the_address(anonymous, method, path, headers, status):
+    answer = anonymous.generic(method, path, "{}" if method == "POST" else "", "application/json", **headers)
+    assert (answer.status_code, quota(answer)[:2]) == (status, ("anon/2", 1))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/api", {}, 404),
+        ("GET", "/api/v1/nope", {}, 404),
+        ("GET", "/api/login", {}, 200),
+        ("TRACE", "/api/v1/stocks", {}, 405),
+        ("GET", "/api/v1/stocks", {"HTTP_ACCEPT": "image/png"}, 406),
+        ("POST", "/api/v1/stocks", {"CONTENT_LENGTH": str(2**21)}, 413),
+        ("GET", f"/api/v1/stocks?{'a' * 9000}", {}, 414),
+        ("POST", "/api/v1/auth/login", {"content_type": "application/json; charset=utf-16"}, 415),
+        ("GET", "/api/v1/stocks", {"HTTP_COOKIE": "a" * 40_000}, 431),
+        ("GET", "/api/v1/stocks", {"HTTP_HOST": "elsewhere.example"}, 400),
+    ],
+)
+def test_answer_before_counting_tells_the_quota_and_uses_none(anonymous, method, path, headers, status):
+    for _ in range(3):
+        answer = anonymous.generic(method, path, "{}" if method == "POST" else "", **headers)
+        assert (answer.status_code, quota(answer)[:2]) == (status, ("anon/2", 2))
+
+
+def test_throttled_answer_tells_when_to_return_in_both_ways(owner):
+    answers = [owner.get("/api/v1/stocks") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+    assert [quota(answer)[1] for answer in answers] == [2, 1, 0, 0, 0]
+    assert [quota(answer)[2] for answer in answers[3:]] == [int(answer["Retry-After"]) for answer in answers[3:]]
+    assert quota(answers[2])[2] == quota(answers[3])[2]
+
+
+def test_quota_comes_back_as_the_window_slides(owner, monkeypatch):
+    start = 60 * (time.time() // 60) + 60
+    at(monkeypatch, start)
+    assert [quota(owner.get("/api/v1/stocks"))[1:] for _ in range(2)] == [(2, 60), (1, 60)]
+    at(monkeypatch, start + 60 + 45)  # a quarter of the two is still in sight
+    assert quota(owner.get("/api/v1/stocks"))[1:] == (1, 15)
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/health/live", "/docs", "/admin/login/"])
+def test_what_is_never_throttled_tells_no_quota(anonymous, path):
+    assert not {"RateLimit", "RateLimit-Policy"} & anonymous.get(path).headers.keys()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nope", "/api/login"])
+def test_no_quota_is_told_while_the_counters_cannot_be_reached(anonymous, monkeypatch, path):
+    monkeypatch.setattr(throttles, "caches", {"throttles": SharedCounters("/nowhere/counters.sqlite3", {})})
+    answer = anonymous.get(path)
+    assert answer.status_code in {200, 404}
+    assert "RateLimit" not in answer.headers
+
+
+def test_quota_costs_no_question_to_the_cache(owner, monkeypatch):
+    asked = []
+    for name in ("get", "add", "incr", "decr"):
+        call = getattr(caches["throttles"], name)
+        monkeypatch.setattr(caches["throttles"], name, lambda *a, call=call, **k: asked.append(call) or call(*a, **k))
+    owner.get("/api/v1/stocks")
+    assert len(asked) <= 4  # add, which looks first in this cache, get and incr
