@@ -22,6 +22,7 @@ from rest_framework.renderers import BaseRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from records.http.compression import public_document
 from records.rest.errors import RETRY_AFTER_SECONDS, method_not_allowed
 from records.rest.renderers import ORJSONRenderer
 from records.rest.views import StrictView
@@ -70,7 +71,7 @@ def _redoc_bundle() -> bytes:
 @read_only
 def redoc_script(request: HttpRequest) -> HttpResponse:
     headers = {"Cache-Control": "max-age=86400"}
-    return HttpResponse(_redoc_bundle(), content_type="text/javascript; charset=utf-8", headers=headers)
+    return public_document(request, _redoc_bundle(), "text/javascript; charset=utf-8", headers)
 
 
 @cache
@@ -81,7 +82,7 @@ def _openapi() -> bytes:
 
 @read_only
 def openapi(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(_openapi(), content_type="application/vnd.oai.openapi+json")
+    return public_document(request, _openapi(), "application/vnd.oai.openapi+json")
 
 
 def database_answers() -> bool:

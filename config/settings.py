@@ -152,6 +152,7 @@ MIDDLEWARE = [
     "records.http.bodies.UnreadBodyMiddleware",
     "records.http.limits.RequestLimitMiddleware",
     "records.http.static_files.StaticFilesMiddleware",
+    "records.http.compression.CompressionMiddleware",
     "records.rest.routers.OptionalSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "records.http.probes.HostCheckMiddleware",

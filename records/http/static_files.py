@@ -1,10 +1,18 @@
-"""Static files, also where nobody has collected them."""
+"""Static files, by WhiteNoise: for browsers only, and also where nobody has collected them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
+
+from records.rest.errors import method_not_allowed
+
+#: What is made for this service and for debuggers.
+MANIFEST, SOURCE_MAP = "staticfiles.json", ".map"
 
 
 class StaticFilesStorage(CompressedManifestStaticFilesStorage):
@@ -17,8 +25,16 @@ class StaticFilesStorage(CompressedManifestStaticFilesStorage):
             return name
 
 
+def is_public(url: str) -> bool:
+    *folders, name = url.split("/")
+    return name != MANIFEST and not name.endswith(SOURCE_MAP) and not any(part[:1] == "." for part in (*folders, name))
+
+
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
-    """Serve collected files, and those that are not collected from where they are installed."""
+    """Serve collected files, and those that are not collected from where they are installed.
+
+    Hidden files, the list of all files and source maps are not for browsers.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,3 +46,22 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
     def add_files(self, root: Any, prefix: str | None = None) -> None:
         if self.autorefresh or Path(root).is_dir():  # WhiteNoise warns of a missing directory
             super().add_files(root, prefix)
+
+    def add_file_to_dictionary(self, url: str, path: str, stat_cache: Any = None) -> None:
+        if is_public(url):
+            super().add_file_to_dictionary(url, path, stat_cache=stat_cache)
+
+    def find_file(self, url: str) -> Any:
+        return super().find_file(url) if is_public(url) else None
+
+    def add_cache_headers(self, headers: Any, path: str, url: str) -> None:
+        super().add_cache_headers(headers, path, url)
+        # WhiteNoise has one tag for the file and its compressed variants, which a strong one must not be.
+        stat = os.stat(path)
+        headers["ETag"] = f'W/"{int(stat.st_mtime):x}-{stat.st_size:x}"'
+
+    @staticmethod
+    def serve(static_file: Any, request: HttpRequest) -> HttpResponseBase:
+        if request.method not in {"GET", "HEAD"}:
+            return method_not_allowed(request)
+        return WhiteNoiseMiddleware.serve(static_file, request)
