@@ -255,11 +255,17 @@ class RecordViewSet(ReadOnlyViewSet):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         serializer: Any = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
+        self.require_body()
         with transaction.atomic():
             self.perform_create(serializer)
             row = self.row(self.model.objects.filter(pk=serializer.instance.pk))
         location = reverse(f"{self.model._meta.model_name}-detail", kwargs={"id": serializer.instance.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
+
+    def require_body(self) -> None:
+        """Refuse a request without a body where an empty object would be valid: something was lost on the way."""
+        if self.request.META.get("CONTENT_LENGTH") in {None, "", "0"}:
+            raise ParseError("Expected a JSON object in the request body, got no body.")
 
     def perform_create(self, serializer: Any) -> None:
         """A row that belongs to a user is the caller's where nobody else is named."""
@@ -279,6 +285,7 @@ class RecordViewSet(ReadOnlyViewSet):
             instance = self.locked(queryset)
             serializer = self.get_serializer(instance, data=data, partial=partial)
             serializer.is_valid(raise_exception=True)
+            self.require_body()
             self.perform_update(serializer)
             return Response(self.row(self.model.objects.filter(pk=instance.pk)))
 

@@ -8,6 +8,7 @@ import pytest
 from django.test import RequestFactory
 
 from config.wsgi import application
+from conftest import Client
 from stocks.models import Stock
 from users.models import User
 
@@ -253,6 +254,59 @@ def test_body_that_is_no_utf8_is_refused(staff, method, path, body):
 
 def test_empty_body_lacks_the_required_fields(owner):
     assert faults(send(owner, "POST", STOCKS, b"")).keys() == {"name", "price", "quantity"}
+
+
+# Bodies that are not there
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", f"{USERS}/me"), ("PATCH", f"{USERS}/me"), ("PUT", f"{USERS}/#"), ("PATCH", f"{USERS}/#")]
+    + [
+        ("PUT", f"{STOCKS}/@"),
+        ("PATCH", f"{STOCKS}/@"),
+        ("POST", STOCKS),
+        ("POST", USERS),
+        ("POST", f"{USERS}/#/stocks"),
+    ]
+    + [("POST", f"{STOCKS}/reprice"), ("POST", "/api/v1/admin/audit-logs/undo"), ("POST", "/api/v1/auth/login")]
+    + [("POST", f"/api/v1/auth/{name}") for name in ("register", "refresh", "change-password", "verify-email")]
+    + [("POST", f"/api/v1/auth/{name}") for name in ("request-password-reset", "reset-password")],
+)
+@pytest.mark.parametrize("kind", [JSON, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_write_without_a_body_is_refused(superuser, make_stock, method, path, kind):
+    stock = make_stock(superuser.user)
+    path = path.replace("#", str(superuser.user.pk)).replace("@", str(stock.pk))
+    problem(send(superuser, method, path, b"", kind), 400)
+    problem(send(superuser, method, path, b"", kind, CONTENT_LENGTH="0"), 400)
+    assert (Stock.objects.get(pk=stock.pk).version, User.objects.get(pk=superuser.user.pk).version) == (1, 1)
+
+
+@pytest.mark.parametrize("path", [f"{USERS}/me", f"{STOCKS}/@"])
+def test_empty_object_changes_nothing(owner, make_stock, path):
+    stock = make_stock(owner.user)
+    assert send(owner, "PATCH", path.replace("@", str(stock.pk)), "{}").json()["version"] == 1
+
+
+@pytest.mark.parametrize("path", [f"{STOCKS}/@/restore", "/api/v1/auth/logout"])
+@pytest.mark.parametrize("body", ["", "{}"])
+def test_action_without_fields_needs_no_body(staff, make_stock, path, body):
+    stock = make_stock(staff.user)
+    assert send(staff, "POST", path.replace("@", str(stock.pk)), body).status_code in {200, 204}
+
+
+@pytest.mark.parametrize("path", ["logout", "change-password", "request-account-deletion"])
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain", ""]
+)
+def test_body_that_the_csrf_check_has_read_is_no_empty_one(make_user, path, kind):
+    browser = Client()
+    browser.force_login(make_user())
+    browser.handler.enforce_csrf_checks = True
+    browser.cookies["csrftoken"] = token = "a" * 32
+    body = '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n' if "x" in kind else "a=1"
+    response = browser.generic("POST", f"/api/v1/auth/{path}", body, content_type=kind, HTTP_X_CSRFTOKEN=token)
+    problem(response, 415)
 
 
 # Sizes and kinds
