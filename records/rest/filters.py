@@ -169,6 +169,13 @@ class RecordFilterSet(StrictFilterSet):
     created_at__gte = InstantFilter(field_name="created_at", lookup_expr="gte", help_text="Created then or later.")
     created_at__lte = InstantFilter(field_name="created_at", lookup_expr="lte", help_text="Created then or earlier.")
     created_at__date = DayFilter(field_name="created_at", help_text="Created on that day (UTC).")
+    date_created = DayFilter(field_name="created_at", help_text="The same as `created_at__date`.")
+    date_created__gte = InstantFilter(
+        field_name="created_at", lookup_expr="gte", help_text="The same as `created_at__gte`."
+    )
+    date_created__lte = InstantFilter(
+        field_name="created_at", lookup_expr="lte", help_text="The same as `created_at__lte`."
+    )
 
 
 class SoftDeletableFilterSet(RecordFilterSet):

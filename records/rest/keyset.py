@@ -14,6 +14,9 @@ from rest_framework.exceptions import ValidationError
 
 from records.rest.hints import did_you_mean, shown
 
+#: Other names of sort keys.
+SORT_ALIASES = {"date_created": "created_at"}
+
 
 @dataclass(frozen=True)
 class Key:
@@ -53,6 +56,8 @@ def sort_keys(model: type[Model], sortable: tuple[str, ...], sort_by: str | None
     keys: list[Key] = []
     for part in sort_by.split(",") if sort_by is not None else ():
         name = part.strip().removeprefix("-")
+        if name not in sortable and SORT_ALIASES.get(name) in sortable:
+            name = SORT_ALIASES[name]
         if name not in sortable:
             raise ValidationError(
                 {

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from records.constraints import BIGINT_MAX
 from records.rest.hints import did_you_mean, shown
-from records.rest.keyset import Position, segments, sort_keys
+from records.rest.keyset import SORT_ALIASES, Position, segments, sort_keys
 from records.rest.serializers import DELETION_COLUMNS, columns, rows
 
 EXACT_UP_TO = 10_000
@@ -303,7 +303,8 @@ class RecordPagination(BasePagination):
         def parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
             return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
-        sortable = ", ".join(view.sort_fields)
+        aliases = [alias for alias, name in SORT_ALIASES.items() if name in view.sort_fields]
+        sortable = ", ".join(dict.fromkeys([*view.sort_fields, *aliases]))
         return [
             parameter("page", "1-based page.", type="integer", minimum=1, default=1),
             parameter("size", "Rows a page.", type="integer", minimum=1, maximum=LARGEST_PAGE, default=20),

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from records.rest.filters import RecordFilterSet
 from stocks.models import Stock
 from users.models import User
 
@@ -384,3 +385,110 @@ def test_gap_in_a_sort_is_refused(owner, sort):
 def test_unknown_format_is_named(owner, path):
     answer = owner.get(f"{path}?format=xml")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["format"])
+
+
+# Names of other frameworks
+
+AUDIT, SESSIONS = "/api/v1/admin/audit-logs", "/api/v1/auth/sessions"
+FAMILIAR = {
+    "ordering": "sort_by", "order_by": "sort_by", "offset": "skip", "page_size": "size", "per_page": "size",
+    "q": "search", "owner": "user_id", "owner_id": "user_id", "user": "user_id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [(path, name) for path in (STOCKS, USERS, f"{USERS}/#/stocks", SESSIONS) for name in FAMILIAR]
+    + [(path, name) for path in (AUDIT, f"{STOCKS}/@/history") for name in FAMILIAR if name != "owner_id"],
+)
+def test_familiar_parameter_is_named_as_here_where_the_list_has_it(superuser, make_stock, path, name):
+    path = path.replace("#", str(superuser.user.pk)).replace("@", str(make_stock(superuser.user).pk))
+    has_it = superuser.get(f"{path}?{FAMILIAR[name]}=").json().get("errors", {})
+    message = refused(superuser, f"{name}=1", name, path)
+    is_known = "Unknown parameter" not in str(has_it)
+    assert (f"Did you mean '{FAMILIAR[name]}'?" in message) is is_known
+    assert is_known or not any(f"'{ours}'" in message for ours in {"search", "user_id"})
+
+
+@pytest.mark.parametrize("name", ["owner", "owner_id", "user"])
+def test_familiar_name_of_a_field_is_named_as_here(staff, name):
+    body = {"name": "A", "price": 1, "quantity": 1, name: staff.user.pk}
+    assert "Did you mean 'user_id'?" in staff.post(STOCKS, body).json()["errors"][name][0]
+    assert "Did you mean 'user_id'?" in refused(staff, f"fields={name}", "fields")
+
+
+# date_created is created_at
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("date_created=2024-01-31", {"AAPL"}),
+        ("date_created=2024-02-01", {"MSFT", "BRK.B"}),
+        ("date_created__gte=2024-02-01T00:00:00Z", {"MSFT", "BRK.B"}),
+        ("date_created__lte=2024-02-01T00:00:00Z", {"AAPL", "MSFT"}),
+        ("date_created__gte=2024-02-01T00:00:00Z&created_at__lte=2024-02-01T00:00:00Z", {"MSFT"}),
+    ],
+)
+def test_rows_are_filtered_by_the_other_name_of_their_creation(owner, stocks, query, expected):
+    assert set(found(owner, f"{STOCKS}?{query}")) == expected
+    assert set(found(owner, f"{USERS}/{owner.user.pk}/stocks?{query}")) == expected
+
+
+def test_users_are_filtered_by_the_other_name_of_their_creation(superuser, people):
+    assert found(superuser, f"{USERS}?date_created=2024-01-31", "username") == ["zz_ann"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("date_created", value) for value in NO_DAYS]
+    + [(name, value) for name in ("date_created__gte", "date_created__lte") for value in ("", *NO_INSTANTS)],
+)
+@pytest.mark.parametrize("path", [STOCKS, USERS])
+def test_nonsense_is_refused_by_the_other_name(superuser, path, name, value):
+    assert refused(superuser, f"{name}={value}", name, path)
+
+
+@pytest.mark.parametrize("direction", ["", "-"])
+@pytest.mark.parametrize("more", ["", ",price", ",-name"])
+@pytest.mark.parametrize("paging", ["page=1", "cursor="])
+def test_rows_are_sorted_by_the_other_name_of_their_creation(owner, stocks, make_stock, direction, more, paging):
+    created(make_stock(owner.user, name="TWIN", price=7), SECOND)
+    ours, other = (
+        found(owner, f"{STOCKS}?sort_by={direction}{name}{more}&{paging}") for name in ("created_at", "date_created")
+    )
+    assert ours == other
+    assert other[0 if direction == "" else -1] == "AAPL"
+
+
+def test_cursor_goes_on_by_either_name(owner, stocks):
+    first = owner.get(f"{STOCKS}?sort_by=-date_created&cursor=&size=2").json()
+    following = first["links"]["next"]
+    assert "sort_by=-date_created" in following
+    names = [found(owner, following.replace("date_created", name)) for name in ("date_created", "created_at")]
+    assert names == [["AAPL"]] * 2
+    assert owner.get(owner.get(following).json()["links"]["prev"]).json()["items"] == first["items"]
+    assert refused(owner, following.partition("?")[2].replace("-date_created", "date_created"), "cursor")
+
+
+def test_one_column_by_two_names_is_named_twice(owner):
+    assert "twice" in refused(owner, "sort_by=created_at,date_created", "sort_by")
+
+
+def test_sessions_are_sorted_by_the_other_name(owner):
+    assert owner.get(f"{SESSIONS}?sort_by=date_created").status_code == 200
+
+
+def test_other_name_is_no_field_and_no_key_where_there_is_none(superuser):
+    assert refused(superuser, "fields=date_created", "fields")
+    assert refused(superuser, "sort_by=date_created", "sort_by", AUDIT)
+    assert refused(superuser, "date_created=2024-01-31", "date_created", AUDIT)
+
+
+def test_every_record_is_filtered_and_described_by_the_other_name(anonymous):
+    schema = anonymous.get("/openapi.json").json()
+    for path in (STOCKS, USERS, f"{USERS}/{{id}}/stocks"):
+        parameters = {each["name"]: each for each in schema["paths"][path]["get"]["parameters"]}
+        assert {"date_created", "date_created__gte", "date_created__lte"} <= parameters.keys()
+        assert "date_created" in parameters["sort_by"]["description"]
+    assert {"date_created", "date_created__gte", "date_created__lte"} <= RecordFilterSet.base_filters.keys()

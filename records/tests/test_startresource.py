@@ -44,6 +44,7 @@ def refusal(text: str) -> tuple[str, int]:
     ("id:int", "every record has", 0),
     ("version:int", "every record has", 0),
     ("created_at:date", "every record has", 0),
+    ("date_created:date", "every record has", 0),
     ("deleted_at:date", "every record has", 0),
     ("objects:str", "every record has", 0),
     ("save:bool", "every record has", 0),
