@@ -22,6 +22,7 @@ from rest_framework.renderers import BaseRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from records.db.availability import is_read_only
 from records.http.compression import public_document
 from records.rest.errors import RETRY_AFTER_SECONDS, method_not_allowed
 from records.rest.renderers import ORJSONRenderer
@@ -85,13 +86,12 @@ def openapi(request: HttpRequest) -> HttpResponse:
     return public_document(request, _openapi(), "application/vnd.oai.openapi+json")
 
 
-def database_answers() -> bool:
+def database_state() -> str:
+    """Return "connected", "read-only" or "disconnected", by one query."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            return cursor.fetchone() == (1,)
+        return "read-only" if is_read_only(connection) else "connected"
     except (DatabaseError, InterfaceError):
-        return False
+        return "disconnected"
 
 
 @cache
@@ -102,6 +102,17 @@ def _known_migrations() -> frozenset[tuple[str, str]]:
 def pending_migrations() -> list[str]:
     applied = MigrationRecorder(connection).applied_migrations()
     return sorted(f"{app}.{name}" for app, name in _known_migrations() - applied.keys())
+
+
+def missing() -> list[str]:
+    """Return what the service needs to answer every request and does not have."""
+    state = database_state()
+    if state != "connected":
+        return ["writable database" if state == "read-only" else "database"]
+    try:
+        return pending_migrations()
+    except (DatabaseError, InterfaceError):  # the table is locked, or the database has gone since
+        return ["database"]
 
 
 class ServiceView(StrictView):
@@ -135,19 +146,22 @@ class IndexView(ServiceView):
             "Index",
             message=serializers.CharField(help_text="That the service runs."),
             status=serializers.ChoiceField(["healthy", "unhealthy"], help_text="Whether all is well."),
-            database=serializers.ChoiceField(["connected", "disconnected"], help_text="Whether the database answered."),
+            database=serializers.ChoiceField(
+                ["connected", "read-only", "disconnected"], help_text="Whether the database answered, and takes writes."
+            ),
             version=serializers.CharField(help_text="Version of the service."),
             links=serializers.DictField(child=serializers.CharField(), help_text="Where to go from here."),
         ),
     )
     def get(self, request: Request) -> Response:
         """Whether the service and its database are well, and where to go from here."""
-        healthy = database_answers()
+        state = database_state()
+        healthy = state == "connected"
         return Response(
             {
                 "message": f"{settings.APP_NAME} is running",
                 "status": "healthy" if healthy else "unhealthy",
-                "database": "connected" if healthy else "disconnected",
+                "database": state,
                 "version": settings.VERSION,
                 "links": {name: reverse(route) for name, route in LINKS.items()},
             },
@@ -175,8 +189,7 @@ class LiveView(ServiceView):
 class ReadyView(ServiceView):
     @extend_schema(operation_id="health_ready", responses=_healthy_or_not("Ready", status=_STATUS))
     def get(self, request: Request) -> Response:
-        """Whether requests can be served: the database answers and is migrated."""
-        missing = pending_migrations() if database_answers() else ["database"]
-        if missing:
-            return Response({"status": "unavailable", "missing": missing}, **UNAVAILABLE)
+        """Whether requests can be served: the database answers, takes writes and is migrated."""
+        if lacking := missing():
+            return Response({"status": "unavailable", "missing": lacking}, **UNAVAILABLE)
         return Response({"status": "ok"})

@@ -14,18 +14,18 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.db import DataError, Error, IntegrityError, InterfaceError, OperationalError, models
+from django.db import DataError, Error, IntegrityError, models
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.template.loader import render_to_string
 from redis.exceptions import RedisError
 from rest_framework import exceptions
-from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
 from records import audit
 from records.constraints import constraint_fields
+from records.db.availability import sqlstate
 from records.rest.hints import MOST_ERRORS, shown
 from records.rest.parsers import PayloadTooLarge
 from records.rest.renderers import PROBLEM_TYPE
@@ -49,9 +49,34 @@ class Conflict(exceptions.APIException):
         self.errors = errors or {}
 
 
+#: The database's states in which a request is answered by 503: the start of the SQLSTATE, of which the longest that
+#: fits counts, and what the caller is told.
+UNAVAILABLE = {
+    "08": "The database cannot be reached at the moment. Please try again.",
+    "25006": "The database is read-only at the moment: nothing was changed. Please try again later.",
+    "25P03": "The database ended the transaction because it took too long. Please try again.",
+    "25P04": "The database ended the transaction because it took too long. Please try again.",
+    "28": "The database cannot be reached at the moment. Please try again.",
+    "3D": "The database cannot be reached at the moment. Please try again.",
+    "40": "Another request changed the same rows at the same time: nothing was changed. Please try again.",
+    "42501": "The database does not permit this to the service. Please try again later.",
+    "42703": "The database is not migrated to this version of the service yet. Please try again later.",
+    "42P01": "The database is not migrated to this version of the service yet. Please try again later.",
+    "53": "The database has too little memory, disk space or connections at the moment. Please try again later.",
+    "53100": "The disk of the database is full: nothing was changed. Please try again later.",
+    "53300": "The database has no connection left at the moment. Please try again.",
+    "55006": "The rows are in use by another transaction: nothing was changed. Please try again.",
+    "55P03": "The rows are in use by another transaction: nothing was changed. Please try again.",
+    "57": "The database is restarting. Please try again.",
+    "57014": "The database took too long, and the request was cancelled. Please try again.",
+    "58": "The database cannot read or write its files at the moment. Please try again later.",
+    "XX": "The database has an internal error. Please try again later.",
+}
+
+
 class ServiceUnavailable(exceptions.APIException):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    default_detail = "The database cannot be reached at the moment. Please try again."
+    default_detail = UNAVAILABLE["08"]
     wait = RETRY_AFTER_SECONDS
 
 
@@ -69,9 +94,12 @@ def problem(status: int, detail: str, errors: dict[str, list[str]] | None = None
     return body | {"request_id": audit.request_id()}
 
 
-def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:
+def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """DRF's exception handler; None lets Django log the crash and answer 500."""
     exc = _as_api_exception(exc)
+    if isinstance(exc, ServiceUnavailable) and _is_browsable(context.get("request")):
+        # The page of the browsable API would ask the database for the user.
+        return page(exc.status_code, str(exc.detail), headers={"Retry-After": str(exc.wait)})
     response = exception_handler(exc, context)
     if response is None:
         return None
@@ -86,6 +114,10 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None
     serializer = getattr(getattr(exc, "detail", None), "serializer", None)
     response.data = ReturnDict(body, serializer=serializer) if serializer is not None else body
     return response
+
+
+def _is_browsable(request: Any) -> bool:
+    return getattr(getattr(request, "accepted_renderer", None), "format", "") == "api"
 
 
 def _sentence(exc: Exception) -> str:
@@ -154,9 +186,14 @@ def _from_database(exc: Error) -> Exception:
         return from_constraint(exc)
     if isinstance(exc, DataError):
         return exceptions.ValidationError("A value is out of the range that can be stored.")
-    if isinstance(exc, (OperationalError, InterfaceError)):
-        logger.error("Database unavailable: %s", str(exc).strip().splitlines()[:1])
-        return ServiceUnavailable()
+    state = sqlstate(exc)
+    if state.startswith("54"):
+        return exceptions.ValidationError("A value is too long, or the request too complex, for the database.")
+    if detail := next((UNAVAILABLE[state[:length]] for length in (5, 2) if state[:length] in UNAVAILABLE), None):
+        # These two may be faults of the code as well: their stack trace tells.
+        trace = exc if state.startswith(("42", "XX")) else None
+        logger.error("Database unavailable (%s): %s", state, str(exc).strip().splitlines()[:1], exc_info=trace)
+        return ServiceUnavailable(detail)
     return exc
 
 
@@ -214,21 +251,27 @@ class ProblemMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """The admin's login form is no API view, and may be asked too often all the same."""
-        if not isinstance(exception, exceptions.Throttled):
+        """Answer for views outside of the API, such as the admin's, that meet a throttle or a database that is down."""
+        exception = _unavailable(exception) or exception
+        if not isinstance(exception, (exceptions.Throttled, ServiceUnavailable)):
             return None
         headers = {"Retry-After": str(getattr(exception, "wait", "")), "Cache-Control": "no-store"}
         return answer(request, exception.status_code, str(exception.detail), headers)
+
+
+def _unavailable(error: BaseException | None) -> ServiceUnavailable | None:
+    """Return the 503 that a database error stands for, None for any other error."""
+    mapped = _from_database(error) if isinstance(error, Error) else None
+    return mapped if isinstance(mapped, ServiceUnavailable) else None
 
 
 def _django_handler(status: int, detail: str) -> Callable[..., HttpResponse]:
     """A handler for what never reaches a DRF view: a bad Host header, a crash, an unknown page."""
 
     def handle(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
-        error = sys.exc_info()[1]
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, (OperationalError, InterfaceError)):
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, ServiceUnavailable.default_detail, headers)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and (error := _unavailable(sys.exc_info()[1])):
+            headers = {"Retry-After": str(error.wait), "Cache-Control": "no-store"}
+            return answer(request, error.status_code, str(error.detail), headers)
         return answer(request, status, detail, {"Allow": "GET, HEAD"} if status == 405 else {})
 
     return handle

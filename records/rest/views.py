@@ -12,7 +12,7 @@ from django.utils.text import capfirst
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, ParseError, ValidationError
+from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -50,8 +50,11 @@ class StrictMixin:
         request._request.rate_limit = {}  # type: ignore[attr-defined]
         try:
             super().perform_authentication(request)  # type: ignore[misc]
-        finally:
+        except APIException:
             super().check_throttles(request)  # type: ignore[misc]
+            raise
+        # Not after an error of the database: the throttle would ask it for the user again, and wait again.
+        super().check_throttles(request)  # type: ignore[misc]
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]

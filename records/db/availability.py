@@ -1,0 +1,73 @@
+"""What a database error means, and whether the database takes writes: the same answers on PostgreSQL and SQLite."""
+
+import os
+import re
+import sqlite3
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+CONNECTION_FAILED = "08000"
+
+#: SQLite's result codes (https://www.sqlite.org/rescode.html) with the SQLSTATE that PostgreSQL has for the same case.
+SQLITE_STATES = {
+    "SQLITE_BUSY": "55P03",
+    "SQLITE_CANTOPEN": "08001",
+    "SQLITE_CORRUPT": "XX001",
+    "SQLITE_FULL": "53100",
+    "SQLITE_INTERRUPT": "57014",
+    "SQLITE_IOERR": "58030",
+    "SQLITE_LOCKED": "55P03",
+    "SQLITE_NOMEM": "53200",
+    "SQLITE_NOTADB": "XX001",
+    "SQLITE_PERM": "08001",
+    "SQLITE_PROTOCOL": "55P03",
+    "SQLITE_READONLY": "25006",
+}
+#: Cases for which SQLite has one code only, SQLITE_ERROR, told apart by the start of their message.
+SQLITE_MESSAGES = {
+    r"no such table": "42P01",
+    r"no such column|table \S+ has no column": "42703",
+    r"Expression tree is too large|too many|LIKE or GLOB pattern too complex|parser stack overflow": "54001",
+}
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the five-character SQLSTATE of an error of Django's database layer, "" if it has none.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    cause: Any = error.__cause__
+    if isinstance(cause, (DatabaseError, InterfaceError)):
+        return sqlstate(cause)  # TransactionManagementError names the error that broke the transaction
+    if isinstance(cause, sqlite3.Error) and (name := getattr(cause, "sqlite_errorname", None)):
+        return _state_of_sqlite(name, str(cause))
+    if code := getattr(cause, "pgcode", None):
+        return code
+    # A connection that cannot be made, or breaks, is reported by the client library, which sets no SQLSTATE.
+    return CONNECTION_FAILED if isinstance(error, (OperationalError, InterfaceError)) else ""
+
+
+def _state_of_sqlite(name: str, message: str) -> str:
+    if name == "SQLITE_ERROR":
+        return next((state for start, state in SQLITE_MESSAGES.items() if re.match(start, message)), "")
+    # Extended codes continue the name of the primary one: SQLITE_READONLY_DIRECTORY.
+    return SQLITE_STATES.get("_".join(name.split("_")[:2]), "")
+
+
+def is_read_only(connection: BaseDatabaseWrapper) -> bool:
+    """Return True if the database refuses writes at the moment. Costs one query."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Also "on" on a standby server, and where a role or database has default_transaction_read_only.
+            cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
+            return cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT query_only, (SELECT file FROM pragma_database_list WHERE name = 'main') FROM pragma_query_only"
+        )
+        query_only, file = cursor.fetchone()
+    if query_only or re.search(r"[?&](mode=ro|immutable=1)\b", str(connection.settings_dict["NAME"])):
+        return True
+    # SQLite writes its journal beside the file. A database in memory has no file.
+    return bool(file) and not (os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK))
