@@ -13,7 +13,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.http.request import validate_host
 
-from config import env
+from config import env, postgresql
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -37,6 +37,14 @@ def _number(name: str, default: int, *, least: int, most: int) -> int:
     if not re.fullmatch("[0-9]{1,9}", value) or not least <= int(value) <= most:
         raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}, not '{value}'.")
     return int(value)
+
+
+def _milliseconds(name: str, default: str) -> int:
+    """A number of seconds, fractions allowed, in milliseconds."""
+    value = _text(name, default).strip()
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", value) or float(value) > 86400:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds from 0 to 86400, not '{value}'.")
+    return round(float(value) * 1000)
 
 
 def _list(name: str, default: str = "") -> list[str]:
@@ -183,6 +191,10 @@ if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
 # Databases
 
 
+STATEMENT_TIMEOUT = _milliseconds("STATEMENT_TIMEOUT", "10")
+LOCK_TIMEOUT = _milliseconds("LOCK_TIMEOUT", "3")
+
+
 def _database() -> dict:
     if not DATABASE_URL:
         VAR_DIR.mkdir(exist_ok=True)
@@ -191,14 +203,7 @@ def _database() -> dict:
         path = env.sqlite_path("DATABASE_URL", DATABASE_URL) if DATABASE_URL else "var/db.sqlite3"
         name = path if path == ":memory:" else str(BASE_DIR / path)
         return _sqlite({"ENGINE": "django.db.backends.sqlite3", "NAME": name})
-    # SQLAlchemy's spelling of the scheme is common in deployments that come from elsewhere.
-    url = DATABASE_URL.replace("postgresql+psycopg2://", "postgresql://", 1)
-    if url.partition("://")[0] not in {"postgres", "postgresql"}:
-        raise ImproperlyConfigured("DATABASE_URL must start with postgres://, postgresql:// or sqlite://.")
-    database = _url("DATABASE_URL", environ.Env.db_url_config, url)
-    if not database["NAME"]:
-        raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user@host:5432/name.")
-    return _postgresql(database)
+    return _postgresql("DATABASE_URL", DATABASE_URL)
 
 
 def _sqlite(database: dict) -> dict:
@@ -206,7 +211,7 @@ def _sqlite(database: dict) -> dict:
         "OPTIONS": {
             # Writers queue up from their first statement on, instead of failing when they upgrade a read lock.
             "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
+            "timeout": (LOCK_TIMEOUT or 86400_000) / 1000 if _text("LOCK_TIMEOUT") else 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
         },
         # In a file, with the locks that a server meets: a database in memory has others.
@@ -224,22 +229,35 @@ def _postgres_password() -> str:
         raise ImproperlyConfigured(f"POSTGRES_PASSWORD_FILE cannot be read: {reason}.") from None
 
 
-def _postgresql(database: dict) -> dict:
-    database["PASSWORD"] = database.get("PASSWORD") or _postgres_password()
-    return database | {
+def _postgresql(name: str, url: str) -> dict:
+    # SQLAlchemy's spelling of the scheme is common in deployments that come from elsewhere.
+    url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
+    if not url.startswith(("postgres://", "postgresql://")):
+        others = " or sqlite://" if name == "DATABASE_URL" else ""
+        raise ImproperlyConfigured(f"{name} must start with postgres://, postgresql://{others}.")
+    try:
+        database = postgresql.read_url(url)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is not a URL that can be used: {error}.") from None
+    if not database["NAME"] and "service" not in database["OPTIONS"]:
+        raise ImproperlyConfigured(f"{name} names no database: postgres://user@host:5432/name.")
+    database |= {
+        "PASSWORD": database["PASSWORD"] or _postgres_password(),
         "CONN_MAX_AGE": _number("DB_POOL_RECYCLE", 3600, least=0, most=10**8),
         "CONN_HEALTH_CHECKS": _flag("DB_POOL_PRE_PING", default=True),
         # A server-side cursor outlives the transaction that a pooler such as PgBouncer lends a connection for.
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": database.get("OPTIONS", {})
-        | {
+        "OPTIONS": {
             "connect_timeout": max(2, _number("DB_POOL_TIMEOUT", 30, least=0, most=3600)),
-            # A database host that vanished without a word is noticed in about a minute.
+            # A database host that vanished without a word is noticed in about a minute, and sooner by who waits for it.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
-        },
+            "tcp_user_timeout": 20_000,
+        }
+        | database["OPTIONS"],
     }
+    return postgresql.limited(database, statement=STATEMENT_TIMEOUT, lock=LOCK_TIMEOUT)
 
 
 DATABASES = {"default": _database()}
@@ -253,6 +271,14 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql") and not env.is_local_da
             "ALLOWED_HOSTS=* would let anyone choose the host that links lead to, and the database is on another host: "
             "name the hosts."
         )
+
+
+def lift_limits() -> None:
+    """Let statements run, and wait for locks, as long as they need: for commands that answer no requests."""
+    if not DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        DATABASES["default"] = postgresql.limited(DATABASES["default"], statement=0, lock=0)
+
+
 DB_CONNECTIONS_MAX = _number("DB_POOL_SIZE", 20, least=1, most=10**6) + _number(
     "DB_MAX_OVERFLOW", 30, least=0, most=10**6
 )

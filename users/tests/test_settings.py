@@ -272,3 +272,89 @@ def test_weak_password_of_the_administrator_is_refused(tmp_path):
     assert done.returncode != 0
     assert "DJANGO_SUPERUSER_PASSWORD" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+# What libpq accepts in a URL
+
+CONNECTION = "[DATABASES['default'][name] for name in ('HOST', 'PORT', 'USER', 'PASSWORD', 'NAME')]"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgres://%2Fvar%2Frun%2Fpostgresql/db", ["/var/run/postgresql", "", "", "", "db"]),
+        ("postgres:///db?host=/var/run/postgresql", ["/var/run/postgresql", "", "", "", "db"]),
+        ("postgres://u@/db?host=%2Ftmp&port=6543", ["/tmp", 6543, "u", "", "db"]),
+        ("postgres://%40u:p%40%3A%2Fss@h/d%20b", ["h", "", "@u", "p@:/ss", "d b"]),
+        ("postgres://u:p#a?b@h/d", ["h", "", "u", "p#a?b", "d"]),
+        ("postgres://u:%25%E2%82%AC@h/d", ["h", "", "u", "%€", "d"]),
+        ("postgres://u@[::1]:5433/d", ["::1", 5433, "u", "", "d"]),
+        ("postgres://h1:5432,h2:5433/d", ["h1,h2", "5432,5433", "", "", "d"]),
+        ("postgres://h1,h2:5433/d?target_session_attrs=read-write", ["h1,h2", ",5433", "", "", "d"]),
+        ("postgresql:///d?user=u&password=p", ["", "", "u", "p", "d"]),
+        ("postgresql+psycopg2:///?dbname=d", ["", "", "", "", "d"]),
+        ("postgres:///?service=stocks", ["", "", "", "", ""]),
+    ],
+)
+def test_every_part_of_a_url_is_read_as_by_libpq(url, expected):
+    assert setting(CONNECTION, DATABASE_URL=url, SECRET_KEY=KEY) == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "expected"),
+    [
+        ("", "connect_timeout", "30"),
+        ("connect_timeout=3", "connect_timeout", "3"),
+        ("keepalives_idle=5", "keepalives_idle", "5"),
+        ("tcp_user_timeout=1000", "tcp_user_timeout", "1000"),
+        ("sslmode=verify-full", "sslmode", "verify-full"),
+        ("ssl=true", "sslmode", "require"),
+        ("sslrootcert=%2Fetc%2Fca.pem", "sslrootcert", "/etc/ca.pem"),
+        ("application_name=my%20app", "application_name", "my app"),
+        ("", "options", "-c statement_timeout=10000 -c lock_timeout=3000"),
+        ("options=-csearch_path%3Dapp,public", "options", "… -csearch_path=app,public"),
+        ("options=-c%20lock_timeout%3D5s", "options", "… -c lock_timeout=5s"),
+    ],
+)
+def test_parameters_of_a_url_come_before_the_defaults(query, name, expected):
+    url = f"postgres://u@h/d?{query}"
+    expected = expected.replace("…", "-c statement_timeout=10000 -c lock_timeout=3000")
+    assert setting(f"DATABASES['default']['OPTIONS']['{name}']", DATABASE_URL=url, SECRET_KEY=KEY) == expected
+
+
+def test_options_of_libpq_s_own_environment_stay():
+    options = setting("DATABASES['default']['OPTIONS']['options']", **POSTGRES, PGOPTIONS="-c work_mem=8MB")
+    assert options.endswith(" -c work_mem=8MB")
+
+
+@pytest.mark.parametrize(
+    "query", ["nonsense=1", "connect_timeout=soon", "keepalives_idle=-1", "port=0", "host=%00", "application_name=%zz"]
+)
+def test_parameter_that_libpq_refuses_is_refused(query):
+    url = f"postgres://u:{PASSWORD}@h/d?{query}"
+    assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("statement", "lock", "expected"),
+    [("2", "1", "2000 1000"), ("0.5", "0.25", "500 250"), ("0", "0", "0 0"), ("86400", "3", "86400000 3000")],
+)
+def test_limits_are_seconds(statement, lock, expected):
+    given = {"STATEMENT_TIMEOUT": statement, "LOCK_TIMEOUT": lock}
+    options = setting("DATABASES['default']['OPTIONS']['options']", **POSTGRES, **given)
+    assert options == "-c statement_timeout={} -c lock_timeout={}".format(*expected.split())
+
+
+@pytest.mark.parametrize(("lock", "expected"), [("", "20"), ("0.5", "0.5"), ("3", "3.0")])
+def test_lock_timeout_is_sqlite_s_busy_timeout_where_it_is_set(lock, expected):
+    assert setting("DATABASES['default']['OPTIONS']['timeout']", LOCK_TIMEOUT=lock) == expected
+
+
+@pytest.mark.parametrize("name", ["STATEMENT_TIMEOUT", "LOCK_TIMEOUT"])
+@pytest.mark.parametrize("value", ["-1", "soon", "3s", "1e3", "99999", "0.0001", "nan", "inf"])
+@pytest.mark.parametrize("database", [{}, POSTGRES])
+def test_bad_limit_is_refused(name, value, database):
+    assert_refused(check(**database, **{name: value}), name)
