@@ -122,11 +122,26 @@ class Command(BaseCommand):
     def prepare_database(self) -> None:
         try:
             connection.ensure_connection()
+            self.check_limits()
             call_command("migrate", interactive=False, verbosity=0)
         except Error as error:
             # The first line says what and where; none of them holds the password.
             reason = " ".join(str(error).split())
             raise CommandError(f"The database cannot be used, see DATABASE_URL: {reason}") from None
+
+    def check_limits(self) -> None:
+        """Warn where a pooler accepts the limits without passing them on, as PgBouncer does if told to ignore them."""
+        if connection.vendor != "postgresql" or "options" not in connection.connection.info.dsn_parameters:
+            return
+        limits = {"statement_timeout": settings.STATEMENT_TIMEOUT, "lock_timeout": settings.LOCK_TIMEOUT}
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = '0'", [list(limits)])
+            missing = [name for (name,) in cursor.fetchall() if limits[name]]
+        for name in missing:
+            self.stderr.write(
+                f"Warning: {name.upper()} does not apply: the pooler did not pass it on. Set it for the role instead: "
+                f"ALTER ROLE … SET {name} = {limits[name]};"
+            )
 
     def collect_static(self) -> None:
         """Compressing takes seconds: only where a file has changed since the last time."""

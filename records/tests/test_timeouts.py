@@ -1,0 +1,168 @@
+"""Nobody waits for the database longer than LOCK_TIMEOUT and STATEMENT_TIMEOUT say."""
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psycopg2
+import pytest
+from django.conf import settings
+from django.db import connection
+from psycopg2.extensions import parse_dsn
+
+from config import postgresql
+from conftest import Client
+
+POSTGRESQL = connection.vendor == "postgresql"
+only_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="asks PostgreSQL")
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def limit(monkeypatch):
+    """Set the limits of the tests' connection, in milliseconds."""
+
+    def limit(**limits: int) -> None:
+        if POSTGRESQL:
+            options = postgresql.limited(connection.settings_dict, **limits)["OPTIONS"]
+        else:
+            options = connection.settings_dict["OPTIONS"] | {"timeout": limits["lock"] / 1000}
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+        connection.close()
+
+    yield limit
+    connection.close()
+
+
+@contextmanager
+def locked(table: str):
+    """Lock a table from another connection: on SQLite that is the database, for writers."""
+    if POSTGRESQL:
+        other = psycopg2.connect(**connection.get_connection_params())
+        other.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    else:
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("table", ["stocks", "users", "sessions"])
+def test_locked_table_is_503_in_time(make_user, limit, table):
+    client = Client(make_user())
+    limit(statement=5000, lock=300)
+    with locked(table):
+        answer = client.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "application/problem+json")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "in use by another transaction" in answer.json()["detail"]
+    assert client.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1}).status_code == 201
+
+
+@only_postgresql
+def test_default_limit_holds_for_every_request(make_user):
+    client = Client(make_user())
+    connection.close()
+    with locked("stocks"):
+        assert client.get("/api/v1/stocks").status_code == 503
+
+
+@only_postgresql
+def test_readiness_does_not_wait_for_a_lock(client, limit):
+    limit(statement=5000, lock=200)
+    with locked("django_migrations"):
+        answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "missing": ["database"]})
+
+
+@only_postgresql
+def test_statement_that_takes_too_long_is_503(make_user, limit):
+    client = Client(make_user())
+    limit(statement=300, lock=300)
+
+    def sleep(execute, sql, params, many, context):
+        return execute("SELECT pg_sleep(5)", None, False, context)
+
+    with connection.execute_wrapper(sleep):
+        answer = client.get("/api/v1/stocks")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "too long" in answer.json()["detail"]
+    assert client.get("/api/v1/stocks").status_code == 200
+
+
+@only_postgresql
+def test_limits_cost_no_statement(make_user, limit, django_assert_num_queries):
+    limit(statement=5000, lock=300)
+    with django_assert_num_queries(1), connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("300ms",)
+
+
+def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command on the tests' database."""
+    parameters = connection.get_connection_params()
+    url = "postgres://{user}@{host}:{port}/{dbname}".format(**{"port": 5432, "host": ""} | parameters)
+    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": settings.SECRET_KEY, "DATABASE_URL": url} | environment
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
+
+
+SHOW = (
+    "from django.db import connection as c; k = c.cursor(); k.execute('SHOW statement_timeout'); print(k.fetchone()[0])"
+)
+
+
+@only_postgresql
+def test_commands_take_the_time_they_need():
+    """Where a millisecond is the limit, commands go on, and what answers requests does not."""
+    for command in (["dumpdata", "users"], ["purge_deleted"], ["migrate", "--verbosity", "0"], ["showmigrations"]):
+        done = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
+        assert (command, done.returncode, done.stderr) == (command, 0, "")
+    done = manage("shell", "-c", SHOW, STATEMENT_TIMEOUT="7")
+    assert done.stdout.splitlines()[-1] == "7s"
+
+
+# Poolers
+
+
+@pytest.fixture
+def pooler(monkeypatch):
+    """A pooler that refuses the startup parameter `options`, as PgBouncer does."""
+    made = []
+
+    class Connection(psycopg2.extensions.connection):
+        def __init__(self, dsn: str, **kwargs):
+            made.append(parse_dsn(dsn))
+            if "options" in made[-1]:
+                raise psycopg2.OperationalError("FATAL:  unsupported startup parameter: options")
+            super().__init__(dsn, **kwargs)
+
+    monkeypatch.setattr(postgresql, "connection", Connection)
+    monkeypatch.setattr(postgresql, "_without_limits", set())
+    return made
+
+
+@only_postgresql
+def test_pooler_that_refuses_the_limits_is_used_without_them(pooler, limit, client, caplog):
+    limit(statement=10000, lock=3000)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert client.get("/").status_code == 200
+            connection.close()
+    assert ["options" in each for each in pooler] == [True, False, False]
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "config.postgresql"]
+    assert 'ALTER ROLE "postgres" SET statement_timeout = 10000' in warning or "SET lock_timeout = 3000" in warning
+    assert "password" not in warning
+
+
+@only_postgresql
+def test_other_failures_to_connect_are_no_reason_to_lift_the_limits():
+    parameters = connection.get_connection_params() | {"dbname": "no such database"}
+    with pytest.raises(psycopg2.OperationalError, match="no such database"):
+        psycopg2.connect(**parameters)
+    assert not postgresql._without_limits
