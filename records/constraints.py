@@ -92,8 +92,17 @@ class SearchIndex(models.Index):
         if schema_editor.connection.vendor != "postgresql":
             return super().create_sql(model, schema_editor, using, **kwargs)
         # UPPER is what Django's __icontains compares by.
-        trigrams = (OpClass(Upper(name), name="gin_trgm_ops") for name in self.fields)
+        operators = _trigram_operators(schema_editor)
+        trigrams = (OpClass(Upper(name), name=operators) for name in self.fields)
         return GinIndex(*trigrams, name=self.name, condition=self.condition).create_sql(model, schema_editor)
+
+
+def _trigram_operators(schema_editor) -> str:
+    """Return the name of pg_trgm's operator class: with its schema, which need not be in the search_path."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'pg_trgm'")
+        found = cursor.fetchone()
+    return f"{found[0]}.gin_trgm_ops" if found else "gin_trgm_ops"
 
 
 class Trigrams(TrigramExtension):
