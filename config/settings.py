@@ -273,6 +273,21 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql") and not env.is_local_da
         )
 
 
+def _migration_database() -> dict:
+    """What `migrate` uses instead: the connection of MIGRATION_DATABASE_URL, and no limits."""
+    url = _text("MIGRATION_DATABASE_URL")
+    if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        if url:
+            raise ImproperlyConfigured("MIGRATION_DATABASE_URL is set, and DATABASE_URL names no PostgreSQL: set both.")
+        return {}
+    database = _postgresql("MIGRATION_DATABASE_URL", url) if url else DATABASES["default"]
+    database = postgresql.limited(database, statement=0, lock=0)
+    return database if url else {"OPTIONS": database["OPTIONS"]}
+
+
+MIGRATION_DATABASE = _migration_database()
+
+
 def lift_limits() -> None:
     """Let statements run, and wait for locks, as long as they need: for commands that answer no requests."""
     if not DATABASES["default"]["ENGINE"].endswith("sqlite3"):

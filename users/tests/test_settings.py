@@ -335,6 +335,25 @@ def test_parameter_that_libpq_refuses_is_refused(query):
     assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite:////tmp/x", f"postgres://u:{PASSWORD}@h:port/d", f"mysql://u:{PASSWORD}@h/d"]
+)
+def test_bad_url_for_migrations_is_refused(url):
+    assert_refused(check(**POSTGRES, MIGRATION_DATABASE_URL=url), "MIGRATION_DATABASE_URL")
+
+
+def test_url_for_migrations_alone_is_refused():
+    assert_refused(check(MIGRATION_DATABASE_URL="postgres://owner@h/d"), "MIGRATION_DATABASE_URL")
+
+
+def test_migrations_have_the_password_and_no_limits():
+    given = {"MIGRATION_DATABASE_URL": "postgresql+psycopg2://owner@h/d", "POSTGRES_PASSWORD": PASSWORD}
+    names = "[MIGRATION_DATABASE[name] for name in ('USER', 'PASSWORD', 'HOST')]"
+    assert setting(names, **POSTGRES, **given) == str(["owner", PASSWORD, "h"])
+    options = setting("MIGRATION_DATABASE['OPTIONS']['options']", **POSTGRES, **given)
+    assert options == "-c statement_timeout=0 -c lock_timeout=0"
+
+
 # Limits
 
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from django.core.management.commands.flush import Command as Flush
-from django.db import connections
+from django.db import connections, transaction
 
 from records.append_only import lifted
+from records.db.migrating import limit_lock_waits, owners_connection, retry_while_in_use
 
 
 class Command(Flush):
@@ -18,5 +19,12 @@ class Command(Flush):
             if answer != "yes":
                 self.stdout.write("Nothing was done.")
                 return
-        with lifted(connection):
-            super().handle(interactive=False, **options)
+        with owners_connection(options["database"]) as connection:
+            retry_while_in_use(lambda: self._flush(connection, options), self.stderr.write)
+
+    def _flush(self, connection: Any, options: dict[str, Any]) -> None:
+        with transaction.atomic(using=connection.alias):
+            if connection.vendor == "postgresql":
+                limit_lock_waits(connection)
+            with lifted(connection):
+                super().handle(interactive=False, **options)

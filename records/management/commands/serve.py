@@ -36,7 +36,6 @@ class Command(BaseCommand):
             raise CommandError("DATABASE_URL names a database in memory, which every worker would have for itself.")
         listener = self.bind(host.strip("[]"))
         self.prepare_database()
-        self.make_administrator()
         if not settings.DEBUG:
             self.collect_static()
         connection.close()
@@ -124,6 +123,7 @@ class Command(BaseCommand):
             connection.ensure_connection()
             self.check_limits()
             call_command("migrate", interactive=False, verbosity=0)
+            self.make_administrator()
         except Error as error:
             # The first line says what and where; none of them holds the password.
             reason = " ".join(str(error).split())

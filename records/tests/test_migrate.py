@@ -1,0 +1,202 @@
+"""Migrations on PostgreSQL: in any schema, by a role of its own, and while others use the tables."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, OperationalError, connection
+
+from records.db import migrating
+from records.db.migrating import owners_connection
+from users.models import User
+
+pytestmark = [
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+@pytest.fixture
+def database():
+    """The connection parameters of a new, empty database."""
+    name = f"{connection.settings_dict['NAME']}_{uuid.uuid4().hex[:8]}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)}")
+    yield connection.get_connection_params() | {"dbname": name}
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {connection.ops.quote_name(name)} WITH (FORCE)")
+
+
+def execute(database, *statements: str) -> list[tuple]:
+    other = psycopg2.connect(**database)
+    other.autocommit = True
+    with other.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        rows = cursor.fetchall() if cursor.description else []
+    other.close()
+    return rows
+
+
+def url_of(database, query: str = "") -> str:
+    address = f"{quote(str(database.get('host', '')), safe='')}:{database.get('port', 5432)}"
+    user = ":".join(quote(database[name], safe="") for name in ("user", "password") if database.get(name))
+    return f"postgres://{user}@{address}/{database['dbname']}?{query}"
+
+
+def start(url: str, *arguments: str, **environment: str) -> subprocess.Popen:
+    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": settings.SECRET_KEY, "DATABASE_URL": url} | environment
+    command = [sys.executable, "manage.py", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, text=True, **pipes)
+
+
+def manage(url: str, *arguments: str, **environment: str) -> str:
+    command = start(url, *arguments, **environment)
+    output, errors = command.communicate(timeout=300)
+    assert (command.returncode, errors) == (0, "")
+    return output
+
+
+def schemas(database) -> set[str]:
+    return {row[0] for row in execute(database, "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'stocks'")}
+
+
+@pytest.mark.parametrize(
+    ("extension", "search_path"),
+    [("extensions", ""), ("public", "app"), ('"Odd schema"', "app,public"), ("app", '"$user",app')],
+)
+def test_migrations_find_trigrams_wherever_they_are(database, extension, search_path):
+    execute(
+        database,
+        "CREATE SCHEMA app",
+        f"CREATE SCHEMA IF NOT EXISTS {extension}",
+        f"CREATE EXTENSION pg_trgm SCHEMA {extension}",
+    )
+    url = url_of(database, f"options={quote(f'-csearch_path={search_path}')}" if search_path else "")
+    manage(url, "migrate", "--verbosity", "0")
+    assert schemas(database) == {"app" if search_path else "public"}
+    manage(url, "migrate", "stocks", "zero", "--verbosity", "0")
+
+
+def test_extension_is_made_where_the_tables_are(database):
+    execute(database, "CREATE SCHEMA app")
+    url = url_of(database, "options=-csearch_path%3Dapp")
+    manage(url, "migrate", "--verbosity", "0")
+    manage(url, "loaddata", "demo", "--verbosity", "0")
+    assert schemas(database) == {"app"}
+    found = execute(
+        database, "SET search_path = app", "SELECT indexdef FROM pg_indexes WHERE indexname = 'stocks_search'"
+    )
+    assert "gin_trgm_ops" in found[0][0]
+    assert execute(database, "SELECT count(*) > 100 FROM app.stocks") == [(True,)]
+
+
+# While others use the tables
+
+
+@contextmanager
+def reading(database, table: str):
+    """Hold the lock of a reader whose transaction is idle."""
+    reader = psycopg2.connect(**database)
+    reader.cursor().execute(f"SELECT * FROM {table} LIMIT 1")
+    try:
+        yield
+    finally:
+        reader.close()
+
+
+def longest_read(database, table: str, seconds: float) -> float:
+    """Read the table again and again, and return how long the slowest read took."""
+    longest, end = 0.0, time.monotonic() + seconds
+    while (started := time.monotonic()) < end:
+        execute(database, f"SELECT * FROM {table} LIMIT 1")
+        longest = max(longest, time.monotonic() - started)
+        time.sleep(0.02)
+    return longest
+
+
+def test_migration_behind_an_idle_reader_lets_others_read(database):
+    manage(url_of(database), "migrate", "--verbosity", "0")
+    with reading(database, "stocks"):
+        command = start(url_of(database), "migrate", "stocks", "zero", "--verbosity", "0")
+        while not (line := command.stderr.readline()).startswith("A table is in use"):
+            assert line, "The command has ended."
+        assert longest_read(database, "stocks", 5) < 2
+        assert command.poll() is None
+    command.communicate(timeout=60)
+    assert command.returncode == 0
+    assert schemas(database) == set()
+
+
+def test_reads_go_on_during_each_attempt(database):
+    """From its start on: also the first attempt gives way within a second or so."""
+    manage(url_of(database), "migrate", "--verbosity", "0")
+    with reading(database, "stocks"):
+        command = start(url_of(database), "migrate", "stocks", "zero", "--verbosity", "0")
+        assert longest_read(database, "stocks", 8) < 2
+        assert command.poll() is None
+        command.kill()
+        command.communicate()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(migrating, "PAUSES", (0.1, 0.1))
+
+
+def test_flush_gives_up_and_leaves_everything(impatient, make_user, capsys):
+    user = make_user()
+    with reading(connection.get_connection_params(), "audit_log"), pytest.raises(CommandError, match="stays in use"):
+        call_command("flush", interactive=False)
+    assert capsys.readouterr().err.count("Trying again") == 2
+    assert User.objects.filter(pk=user.pk).exists()
+    with pytest.raises(IntegrityError, match="only be added to"), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_log")
+
+
+def test_migrate_gives_up_in_one_sentence(impatient, monkeypatch):
+    class RefusedError(Exception):
+        pgcode = "55P03"
+
+    def refuse(*args, **options):
+        raise OperationalError("canceling statement due to lock timeout") from RefusedError()
+
+    monkeypatch.setattr("django.core.management.commands.migrate.Command.handle", refuse)
+    with pytest.raises(CommandError, match="stays in use"):
+        call_command("migrate")
+
+
+def test_other_errors_are_not_retried(monkeypatch):
+    attempts = []
+
+    def fail(*args, **options):
+        attempts.append(1)
+        raise OperationalError("could not extend file")
+
+    monkeypatch.setattr("django.core.management.commands.migrate.Command.handle", fail)
+    with pytest.raises(OperationalError, match="could not extend"):
+        call_command("migrate")
+    assert len(attempts) == 1
+
+
+def test_migrations_have_no_limit_but_for_locks(database):
+    """Neither of the service's limits cuts them off."""
+    limits = {"STATEMENT_TIMEOUT": "0.001", "LOCK_TIMEOUT": "0.001"}
+    manage(url_of(database), "migrate", "--verbosity", "0", **limits)
+    with owners_connection("default") as owner, owner.cursor() as cursor:
+        cursor.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+        assert cursor.fetchone() == ("0", "0")
+        with owner.schema_editor() as editor:
+            cursor.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+            assert cursor.fetchone() == ("0", "1s")
+            assert editor.connection is owner
+    assert connection.connection is None or not connection.in_atomic_block
