@@ -1,6 +1,7 @@
 """Migrations on PostgreSQL: in any schema, by a role of its own, and while others use the tables."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection
+from psycopg2.errors import InsufficientPrivilege, RestrictViolation
 
+from conftest import missing
 from records.db import migrating
 from records.db.migrating import owners_connection
 from users.models import User
@@ -200,3 +203,89 @@ def test_migrations_have_no_limit_but_for_locks(database):
             assert cursor.fetchone() == ("0", "1s")
             assert editor.connection is owner
     assert connection.connection is None or not connection.in_atomic_block
+
+
+# Two roles
+
+
+@pytest.fixture
+def roles(database):
+    """The connection parameters of the role that owns the tables, and of the one that serves."""
+    psql = shutil.which("psql") or missing("psql is not installed.")
+    owner, service = (f"{name} {uuid.uuid4().hex[:8]}" for name in ("owner", "service"))
+    execute(database, f'CREATE ROLE "{owner}" LOGIN', f'ALTER DATABASE "{database["dbname"]}" OWNER TO "{owner}"')
+    password = 'it\'s "secret"'
+    environment = os.environ | {
+        "PGHOST": database.get("host", ""),
+        "PGPORT": str(database.get("port", 5432)),
+        "PGUSER": database["user"],
+        "PGPASSWORD": database.get("password", ""),
+        "POSTGRES_PASSWORD": password,
+    }
+    script = str(settings.BASE_DIR / "docker" / "roles.sql")
+    command = [psql, "-q", "-v", f"service={service}", "-v", f"owner={owner}", "-f", script, database["dbname"]]
+    for _ in range(2):  # it may be run again
+        subprocess.run(command, env=environment, check=True)
+    yield [database | {"user": role, "password": 'it\'s "secret"'} for role in (owner, service)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {connection.ops.quote_name(database['dbname'])} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(database['dbname'])}")
+        cursor.execute(f'DROP ROLE "{owner}"; DROP ROLE "{service}"')
+
+
+REQUESTS = """
+import json
+from django.test import Client
+person = {"username": "ada", "password": "analytical-engine-1843"}
+def call(method, path, token="", **body):
+    headers = {"host": "localhost"} | ({"authorization": f"Bearer {token}"} if token else {})
+    answer = getattr(Client(headers=headers), method)(path, body, content_type="application/json")
+    print(answer.status_code)
+    return answer.json() if answer.content else {}
+call("post", "/api/v1/auth/register", email="ada@example.com", **person)
+token = call("post", "/api/v1/auth/login", **person)["access_token"]
+stock = f"/api/v1/stocks/{call('post', '/api/v1/stocks', token, name='AAPL', price=1, quantity=1)['id']}"
+call("patch", stock, token, price=2)
+call("get", stock + "/history", token)
+call("delete", stock, token)
+call("get", "/health/ready")
+"""
+
+FORBIDDEN = [
+    "ALTER TABLE stocks ADD COLUMN note text",
+    "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+    "ALTER TABLE audit_log OWNER TO CURRENT_USER",
+    "DROP TABLE stocks",
+    "DROP TRIGGER audit_log_append_only ON audit_log",
+    "DROP FUNCTION audit_log_refuse CASCADE",
+    "CREATE OR REPLACE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "CREATE TRIGGER aside BEFORE INSERT ON stocks FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "CREATE TABLE aside (id int)",
+    "CREATE TEMPORARY TABLE audit_log (id int)",
+    "TRUNCATE audit_log",
+    "TRUNCATE stocks",
+    "UPDATE audit_log SET action = 'login'",
+    "UPDATE audit_log SET changes = '{}'",
+    "DELETE FROM audit_log",
+    "SET session_replication_role = replica",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON TABLES TO CURRENT_USER",
+]
+
+
+def test_service_works_with_a_role_that_cannot_alter_its_tables(roles):
+    owner, service = roles
+    url = url_of(service)
+    migrate = start(url, "migrate", "--verbosity", "0")
+    assert "permission denied" in migrate.communicate()[1]
+    manage(url, "migrate", "--verbosity", "0", MIGRATION_DATABASE_URL=url_of(owner))
+    assert execute(owner, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'") == [(owner["user"],)]
+    manage(url, "migrate", "--verbosity", "0")  # where nothing is left to do, the service's role is enough
+    manage(url, "loaddata", "demo", "--verbosity", "0")
+    manage(url, "purge_deleted")
+    statuses = manage(url, "shell", "-c", REQUESTS, EMAIL_URL="dummymail://", LOG_LEVEL="CRITICAL").split()[-7:]
+    assert statuses == ["201", "200", "201", "200", "200", "204", "200"]
+    for statement in FORBIDDEN:
+        with pytest.raises((InsufficientPrivilege, RestrictViolation)):
+            execute(service, statement)
+    manage(url, "flush", "--no-input", MIGRATION_DATABASE_URL=url_of(owner))
+    manage(url, "migrate", "stocks", "zero", "--verbosity", "0", MIGRATION_DATABASE_URL=url_of(owner))
