@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.http.request import validate_host
 
@@ -180,6 +179,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # Cache
 
 CACHES = {"default": env.cache_server("CACHE_URL", _text("CACHE_URL", "locmemcache://"))}
+if "redis" in CACHES["default"]["BACKEND"]:
+    # Throttles do without a Redis that hangs: they do not wait long to notice.
+    timeouts = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
+    CACHES["default"]["OPTIONS"] = timeouts | CACHES["default"].get("OPTIONS", {})
 CACHES["throttles"] = CACHES["default"]
 if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
     # That memory is each worker's own.

@@ -1,18 +1,52 @@
 """How many requests a caller may make, counted together by all workers that share a cache."""
 
+import logging
 import math
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from itertools import count
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
+from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from records import audit
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How a cache fails: Redis, the file of SharedCounters, and the sockets and files of other backends.
+CACHE_ERRORS = (RedisError, sqlite3.Error, OSError)
+#: A cache that takes longer than this to fail is left alone for a while: each question costs a thread that time.
+SLOW_SECONDS = 0.1
+PAUSE_SECONDS = 5
+#: The log tells of a cache that stays down this often.
+TOLD_EVERY_SECONDS = 30
+
+
+class Outage:
+    """A cache that fails at the moment: from when on it is asked again, and the log told again."""
+
+    ask_at = tell_at = 0.0
+
+    def note(self, error: Exception, took: float) -> None:
+        now = monotonic()
+        if took > SLOW_SECONDS:
+            self.ask_at = now + PAUSE_SECONDS
+        if now >= self.tell_at:
+            self.tell_at = now + TOLD_EVERY_SECONDS
+            logger.error("The cache cannot be reached, requests are not throttled: %s", error)
+
+
+_outages: WeakKeyDictionary[BaseCache, Outage] = WeakKeyDictionary()
 
 
 class SlidingThrottle(SimpleRateThrottle):
@@ -30,9 +64,30 @@ class SlidingThrottle(SimpleRateThrottle):
         return caches["throttles"]
 
     def allow_request(self, request: Request, view: Any) -> bool:
+        """Count the request, and return False if it is one too many. Without the cache every request is allowed."""
         caller = self.get_cache_key(request, view)
         if caller is None or self.rate is None:
             return True
+        is_allowed = self._ask_cache(lambda: self._count(request, caller))
+        return is_allowed is not False
+
+    def _ask_cache(self, ask: Callable[[], T]) -> T | None:
+        """Return what `ask` returns, or None while the cache is away."""
+        cache, started = self.cache, monotonic()
+        outage = _outages.get(cache)
+        if outage is not None and started < outage.ask_at:
+            return None
+        try:
+            answer = ask()
+        except CACHE_ERRORS as error:
+            _outages.setdefault(cache, Outage()).note(error, monotonic() - started)
+            return None
+        if outage is not None:
+            _outages.pop(cache, None)
+            logger.warning("The cache answers again: requests are throttled.")
+        return answer
+
+    def _count(self, request: Request, caller: str) -> bool:
         present, previous = self._counters(caller)
         self.cache.add(present, 0, self.duration * 2)
         self.before = self.cache.get(previous, 0)
@@ -48,7 +103,10 @@ class SlidingThrottle(SimpleRateThrottle):
         return False
 
     def peek(self, caller: str) -> dict[str, str]:
-        """Return the caller's headers without counting a request."""
+        """Return the caller's headers without counting a request; none while the cache is away."""
+        return self._ask_cache(lambda: self._peek(caller)) or {}
+
+    def _peek(self, caller: str) -> dict[str, str]:
         present, previous = self._counters(caller)
         self.before, self.now = self.cache.get(previous, 0), self.cache.get(present, 0)
         return self._headers(self.before * (1 - self.elapsed / self.duration) + self.now)

@@ -1,12 +1,23 @@
 import json
+import os
 import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.redis import RedisCache
+from redis.exceptions import RedisError
 from rest_framework.throttling import SimpleRateThrottle
 
+from conftest import missing
 from records.rest import throttles
 from records.rest.throttles import SharedCounters
 
@@ -121,9 +132,98 @@ def test_workers_that_start_at_once_share_one_file(tmp_path):
         assert sorted(pool.map(start, range(32))) == list(range(1, 33))
 
 
-def test_counters_that_cannot_be_reached_are_said_so(anonymous, monkeypatch):
-    monkeypatch.setattr(throttles, "caches", {"throttles": SharedCounters("/nowhere/counters.sqlite3", {})})
-    assert anonymous.get("/api/v1/stocks").status_code == 503
+# A cache that is away: the API does without
+
+
+def use(monkeypatch, cache) -> None:
+    monkeypatch.setattr(throttles, "caches", {"throttles": cache})
+
+
+def redis_at(port: int) -> RedisCache:
+    """A Redis as CACHE_URL configures it."""
+    command = "from config.settings import *; import json; print(json.dumps(CACHES['throttles']['OPTIONS']))"
+    environment = {"PATH": os.environ["PATH"], "CACHE_URL": f"redis://127.0.0.1:{port}/0"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=settings.BASE_DIR, env=environment, capture_output=True, check=True
+    )
+    return RedisCache(environment["CACHE_URL"], {"OPTIONS": json.loads(done.stdout)})
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def told(caplog) -> list[str]:
+    return [record.levelname for record in caplog.records if record.name == "records.rest.throttles"]
+
+
+def test_file_of_counters_that_cannot_be_opened_lets_everybody_in(anonymous, monkeypatch, caplog):
+    use(monkeypatch, SharedCounters("/nowhere/counters.sqlite3", {}))
+    assert statuses(anonymous, 5) == [401] * 5
+    assert told(caplog) == ["ERROR"]
+
+
+def test_redis_that_is_gone_lets_everybody_in(owner, monkeypatch, caplog, port):
+    use(monkeypatch, redis_at(port))
+    assert statuses(owner, 5) == [200] * 5
+    assert owner.get("/health/ready").status_code == 200
+    assert told(caplog) == ["ERROR"]
+
+
+def test_failed_logins_are_counted_without_the_cache(anonymous, make_user, monkeypatch, port):
+    make_user(username="ada", password="analytical-engine-1843")
+    use(monkeypatch, redis_at(port))
+    wrong = {"username": "ada", "password": "difference"}
+    answers = [anonymous.post("/api/v1/auth/login", wrong).status_code for _ in range(11)]
+    assert (answers[0], answers[-1]) == (401, 429)
+
+
+def test_redis_that_hangs_is_waited_for_once(owner, monkeypatch, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted, and nothing is answered
+        use(monkeypatch, redis_at(silent.getsockname()[1]))
+        started = time.monotonic()
+        assert statuses(owner, 1) == [200]
+        assert 0.3 < time.monotonic() - started < 2
+        started = time.monotonic()
+        assert statuses(owner, 5) == [200] * 5
+        assert time.monotonic() - started < 1
+    assert told(caplog) == ["ERROR"]
+
+
+def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tmp_path):
+    server = shutil.which("redis-server") or missing("redis-server is not installed.")
+    cache = redis_at(port)
+    use(monkeypatch, cache)
+
+    @contextmanager
+    def running():
+        command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(100):
+                try:
+                    cache.get("up")
+                    break
+                except RedisError:
+                    time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    with running() as process:
+        assert statuses(owner, 4) == [200, 200, 200, 429]
+        process.send_signal(signal.SIGSTOP)  # it hangs
+        assert statuses(owner, 2) == [200, 200]
+        process.send_signal(signal.SIGCONT)
+    assert statuses(owner, 2) == [200, 200]
+    with running():
+        monkeypatch.setattr(throttles, "monotonic", lambda: time.monotonic() + 6)
+        assert statuses(owner, 4) == [200, 200, 200, 429]
+    assert told(caplog) == ["ERROR", "WARNING"]
 
 
 def test_counters_of_former_times_are_removed(shared, monkeypatch):
