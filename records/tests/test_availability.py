@@ -203,6 +203,13 @@ def test_not_ready_while_the_database_is_read_only(client):
     assert client.get("/health/ready").status_code == 200
 
 
+@pytest.mark.parametrize("change", ["RENAME TO away", "RENAME COLUMN price TO away"])
+def test_database_that_is_not_migrated_is_503(owner, change):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE stocks " + change)
+    assert_unavailable(owner.get("/api/v1/stocks"), "not migrated")
+
+
 @only_sqlite
 @pytest.mark.parametrize("unwritable", ["stocks.sqlite3", "."])
 def test_write_protected_file_is_read_only(db, tmp_path, monkeypatch, unwritable):

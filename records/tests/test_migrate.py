@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection
 from psycopg2.errors import InsufficientPrivilege, RestrictViolation
 
+from config import postgresql
 from conftest import missing
 from records.db import migrating
 from records.db.migrating import owners_connection
@@ -101,6 +103,52 @@ def test_extension_is_made_where_the_tables_are(database):
     )
     assert "gin_trgm_ops" in found[0][0]
     assert execute(database, "SELECT count(*) > 100 FROM app.stocks") == [(True,)]
+
+
+# Real connections
+
+
+def connected(url: str) -> tuple:
+    """Connect as the service would with this DATABASE_URL."""
+    parameters = postgresql.limited(postgresql.read_url(url), statement=5000, lock=1000)
+    service = type(connection._connections["default"])(connection.settings_dict | parameters, "default")
+    try:
+        service.ensure_connection()
+        with service.connection.cursor() as cursor:
+            cursor.execute("SELECT current_database(), current_user, current_setting('search_path')")
+            return cursor.fetchone()
+    finally:
+        if service.connection is not None:
+            service.connection.close()
+
+
+def test_url_with_escapes_hosts_and_options_connects(database):
+    name, role, search_path = connected(url_of(database, "options=-csearch_path%3Dapp,public"))
+    assert (name, role, search_path) == (database["dbname"], database["user"], "app,public")
+    first_is_away = url_of(database).replace("@", "@127.0.0.1:1,")
+    assert connected(first_is_away)[0] == database["dbname"]
+
+
+def test_directory_of_the_socket_connects(database):
+    [(directories,)] = execute(database, "SHOW unix_socket_directories")
+    port = database.get("port", 5432)
+    sockets = [path for path in directories.split(", ") if os.path.exists(f"{path}/.s.PGSQL.{port}")]
+    if not sockets:
+        pytest.skip("The server has no socket on this machine.")
+    user = quote(database["user"], safe="")
+    for url in (
+        f"postgres://{user}@{quote(sockets[0], safe='')}:{port}/{database['dbname']}",
+        f"postgres://{user}@/{database['dbname']}?host={sockets[0]}&port={port}",
+    ):
+        assert connected(url)[0] == database["dbname"]
+
+
+def test_connect_timeout_of_the_url_counts():
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted, and nothing is answered
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="timeout expired"):
+            connected(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2")
+        assert time.monotonic() - started < 5
 
 
 # While others use the tables
