@@ -9,6 +9,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 CONNECTION_FAILED = "08000"
+INSUFFICIENT_PRIVILEGE = "42501"
 
 #: SQLite's result codes (https://www.sqlite.org/rescode.html) with the SQLSTATE that PostgreSQL has for the same case.
 SQLITE_STATES = {
@@ -38,9 +39,9 @@ def sqlstate(error: BaseException) -> str:
 
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
-    cause: Any = error.__cause__
+    cause: Any = error.__cause__ or error.__context__
     if isinstance(cause, (DatabaseError, InterfaceError)):
-        return sqlstate(cause)  # TransactionManagementError names the error that broke the transaction
+        return sqlstate(cause)  # such as of TransactionManagementError: the error that broke the transaction
     if isinstance(cause, sqlite3.Error) and (name := getattr(cause, "sqlite_errorname", None)):
         return _state_of_sqlite(name, str(cause))
     if code := getattr(cause, "pgcode", None):

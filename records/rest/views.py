@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.db import models, transaction
+from django.db import Error, models, transaction
 from django.utils.text import capfirst
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
+from rest_framework.exceptions import NotFound, ParseError, ValidationError
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -50,10 +50,11 @@ class StrictMixin:
         request._request.rate_limit = {}  # type: ignore[attr-defined]
         try:
             super().perform_authentication(request)  # type: ignore[misc]
-        except APIException:
+        except Error:
+            raise  # the throttle would ask the database for the user again, and wait again
+        except Exception:
             super().check_throttles(request)  # type: ignore[misc]
             raise
-        # Not after an error of the database: the throttle would ask it for the user again, and wait again.
         super().check_throttles(request)  # type: ignore[misc]
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:

@@ -20,6 +20,7 @@ from django.http.request import split_domain_port, validate_host
 from granian.constants import Interfaces
 from granian.server import Server
 
+from records.db.availability import INSUFFICIENT_PRIVILEGE, sqlstate
 from records.http.server import HTTP1, HTTP2, SharedSocketServer, bound_socket
 
 
@@ -127,7 +128,10 @@ class Command(BaseCommand):
         except Error as error:
             # The first line says what and where; none of them holds the password.
             reason = " ".join(str(error).split())
-            raise CommandError(f"The database cannot be used, see DATABASE_URL: {reason}") from None
+            setting = "DATABASE_URL"
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                setting = "MIGRATION_DATABASE_URL, the role that owns the tables, and the grants of DATABASE_URL's role"
+            raise CommandError(f"The database cannot be used, see {setting}: {reason}") from None
 
     def check_limits(self) -> None:
         """Warn where a pooler accepts the limits without passing them on, as PgBouncer does if told to ignore them."""
