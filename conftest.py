@@ -15,6 +15,7 @@ from zeal import zeal_context
 from zeal.patch import patch
 
 from stocks.models import Stock
+from users.delivery import courier, deliver_due
 from users.models import User
 from users.sessions import Session
 from users.tokens import access_token
@@ -43,8 +44,7 @@ def _fresh_cache():
 @pytest.fixture(autouse=True)
 def _mails_at_once(monkeypatch):
     """A mail that is sent behind its test would arrive in another one."""
-    at_once = type("AtOnce", (), {"submit": staticmethod(lambda call, *arguments: call(*arguments))})
-    monkeypatch.setattr("users.mail._background", at_once)
+    monkeypatch.setattr(courier, "notify", deliver_due)
 
 
 def mailed_token() -> str:

@@ -24,6 +24,7 @@ from django.conf import settings
 from config.wsgi import application as wsgi_application
 from records.http.bodies import UNREAD_BODY, UnreadBodyError
 from records.rest.parsers import PayloadTooLarge
+from users.delivery import courier
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Application:
         self._threads = Threads(loop, settings.WEB_THREADS, "request")
         self._liveness_thread = Threads(loop, 1, "liveness")
         loop.add_signal_handler(signal.SIGTERM, self._drain, loop)  # instead of Granian's, which stops at once
+        courier.start()
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -300,10 +300,11 @@ def lift_limits() -> None:
 DB_CONNECTIONS_MAX = _number("DB_POOL_SIZE", 20, least=1, most=10**6) + _number(
     "DB_MAX_OVERFLOW", 30, least=0, most=10**6
 )
-if WEB_WORKERS * WEB_THREADS > DB_CONNECTIONS_MAX:
+# Each worker has one thread more, which delivers mails.
+if WEB_WORKERS * (WEB_THREADS + 1) > DB_CONNECTIONS_MAX:
     raise ImproperlyConfigured(
-        f"WEB_WORKERS x WEB_THREADS is {WEB_WORKERS * WEB_THREADS}, each thread keeps one connection, and DB_POOL_SIZE "
-        f"+ DB_MAX_OVERFLOW allows {DB_CONNECTIONS_MAX}: raise the one or lower the other."
+        f"WEB_WORKERS x (WEB_THREADS + 1) is {WEB_WORKERS * (WEB_THREADS + 1)}, each thread keeps one connection, and "
+        f"DB_POOL_SIZE + DB_MAX_OVERFLOW allows {DB_CONNECTIONS_MAX}: raise the one or lower the other."
     )
 SQL_ECHO = _flag("SQL_ECHO", default=False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -313,6 +314,8 @@ SEED_DEFAULTS = _flag("SEED_DEFAULTS", default=True)
 
 EMAIL_CONFIG = env.mail_server("EMAIL_URL", _text("EMAIL_URL", "consolemail://"))
 EMAIL_BACKEND = EMAIL_CONFIG["EMAIL_BACKEND"]
+if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
+    EMAIL_BACKEND = "users.smtp.EmailBackend"  # the same with a deadline
 EMAIL_HOST = EMAIL_CONFIG.get("EMAIL_HOST") or ""
 EMAIL_PORT = EMAIL_CONFIG.get("EMAIL_PORT") or 25
 EMAIL_HOST_USER = EMAIL_CONFIG.get("EMAIL_HOST_USER") or ""

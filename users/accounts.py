@@ -1,6 +1,6 @@
 """What people do with their account: make it, sign in and out, recover it, leave."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -52,9 +52,9 @@ NOT_CURRENT = "This is not your current password."
 NOT_GOOD = "This token is invalid, used or expired."
 
 
-class MailNotSent(APIException):
+class MailQueueFull(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "The mail could not be sent; nothing else was lost. Please ask for it again in a few minutes."
+    default_detail = "Too many mails are waiting to be sent. Please try again in a few minutes."
     wait = 60
 
 
@@ -96,16 +96,16 @@ class RegisterView(PublicView):
     def post(self, request: Request) -> Response:
         """Make an account.
 
-        A mail with a token to verify the address goes out; `verification_mail` says whether it could be sent. If
-        not, the account is there all the same, and `POST /auth/request-email-verification` sends another.
+        A mail with a token to verify the address is queued, which `verification_mail` confirms. If it says `failed`,
+        the account exists all the same, and `POST /auth/request-email-verification` asks for another mail.
         """
         serializer = RegistrationSerializer(data=request.data, context={"request": request})
         with attempted("register", by_owner=True), transaction.atomic():
             serializer.is_valid(raise_exception=True)
             user = serializer.save()
             [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
-        may_send = not RateLimit.objects.hit((MAILS, _mailbox(VERIFY_EMAIL, user.email)))
-        row["verification_mail"] = "sent" if may_send and mail.send_verification(user) else "failed"
+            may_send = not RateLimit.objects.hit((MAILS, _mailbox(VERIFY_EMAIL, user.email)))
+            row["verification_mail"] = "queued" if may_send and mail.queue_verification(user) else "failed"
         location = reverse("user-detail", kwargs={"id": user.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
@@ -117,7 +117,7 @@ class RequestEmailVerificationView(AccountView):
         self.body(request)
         if self.user.is_verified:
             return _accepted(f"{self.user.email} is verified already.")
-        return _mailed(self.user, VERIFY_EMAIL, mail.send_verification)
+        return _mailed(self.user, VERIFY_EMAIL, mail.queue_verification)
 
 
 class VerifyEmailView(PublicView):
@@ -235,12 +235,11 @@ class ChangePasswordView(AccountView):
         """Change one's password; every other session ends."""
         body = self.body(request)
         with attempted("password_change", lambda: self.user.pk):
-            user = self._change(self.user, **body)
-        mail.send_notice(user, "Your password was changed.")
+            self._change(self.user, **body)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @staticmethod
-    def _change(checked: User, current_password: str, new_password: str) -> User:
+    def _change(checked: User, current_password: str, new_password: str) -> None:
         guesses = (GUESSES, str(checked.pk))
         if wait := RateLimit.objects.wait(guesses):
             raise TooManyFailures(wait)
@@ -256,7 +255,7 @@ class ChangePasswordView(AccountView):
                 raise ValidationError({"current_password": [NOT_CURRENT]})
             _set_password(user, new_password)
             RateLimit.objects.forget(*guesses)
-        return user
+            mail.queue_notice(user, "Your password was changed.")
 
 
 class RequestPasswordResetView(PublicView):
@@ -272,7 +271,7 @@ class RequestPasswordResetView(PublicView):
         # Counted by what was asked for, whether or not it is somebody's.
         wait = RateLimit.objects.hit((MAILS, _mailbox(RESET_PASSWORD, email)))
         user = User.objects.active().with_login(email).first()
-        mail.send_password_reset(None if wait else user)
+        mail.queue_password_reset(None if wait else user)
         return _accepted("If there is an account with this address, a mail is on its way to it.")
 
 
@@ -288,7 +287,7 @@ class ResetPasswordView(PublicView):
                 user.take_over()
             _set_password(user, body["new_password"])
             RateLimit.objects.forget(BAD_LOGINS_OF_ACCOUNT, str(user.pk))
-        mail.send_notice(user, "Your password was set anew.")
+            mail.queue_notice(user, "Your password was set anew.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -311,7 +310,7 @@ class RequestAccountDeletionView(AccountView):
         self.body(request)
         with attempted("deletion_request", lambda: self.user.pk):
             _refuse_last_superuser(self.user)
-            answer = _mailed(self.user, DELETE_ACCOUNT, mail.send_deletion_token)
+            answer = _mailed(self.user, DELETE_ACCOUNT, mail.queue_deletion_token)
             record_event("deletion_request", self.user.pk)
         return answer
 
@@ -353,13 +352,13 @@ def _accepted(detail: str) -> Response:
     return Response({"detail": detail}, status=status.HTTP_202_ACCEPTED)
 
 
-def _mailed(user: User, purpose: Purpose, send: Any) -> Response:
+def _mailed(user: User, purpose: Purpose, queue: Callable[[User], bool]) -> Response:
     if not user.email:
         raise ValidationError("Your account has no e-mail address: add one first.")
     if wait := RateLimit.objects.hit((MAILS, _mailbox(purpose, user.email))):
         raise Throttled(wait, "Several of these mails were sent already: please look for the last one.")
-    if not send(user):
-        raise MailNotSent
+    if not queue(user):
+        raise MailQueueFull
     return _accepted(f"A mail is on its way to {user.email}.")
 
 

@@ -12,6 +12,7 @@ from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
 from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, User, held_by
+from users.outbox import QueuedMail
 from users.sessions import Identity, RateLimit, Session, SessionQuerySet
 
 
@@ -168,6 +169,19 @@ class RateLimitAdmin(GuardedDeletion):
     @admin.display(description="times")
     def count(self, limit: RateLimit) -> int:
         return len(limit.hits)
+
+
+@admin.register(QueuedMail)
+class QueuedMailAdmin(GuardedDeletion):
+    """Mails that the mail server has not taken yet; deleting a row drops its mail."""
+
+    list_display = ("kind", "to", "created_at", "due_at", "attempts")
+    list_filter = ("kind",)
+    search_fields = ("to",)
+    ordering = ("due_at",)
+
+    def accounts(self, rows: Iterable[QueuedMail]) -> set[int]:
+        return {row.user_id for row in rows if row.user_id is not None}
 
 
 admin.site.unregister(Group)

@@ -5,4 +5,4 @@ class UsersConfig(AppConfig):
     name = "users"
 
     def ready(self) -> None:
-        from users import authentication  # noqa: F401 - its signal receivers, which need the models
+        from users import authentication, delivery  # noqa: F401 - their signal receivers, which need the models

@@ -29,6 +29,7 @@ from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.db.clock import database_now
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
+from users.outbox import QueuedMail  # noqa: F401 - a model of this app
 from users.sessions import Identity, Session
 
 # Written out, because neither database tells capitals beyond ASCII in every locale.

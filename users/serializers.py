@@ -2,13 +2,12 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.db import transaction
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
 from users.authentication import LONGEST_PASSWORD
-from users.mail import send_notice
+from users.mail import queue_notice
 from users.models import User
 from users.sessions import Session
 
@@ -48,8 +47,8 @@ class UserSerializer(RecordSerializer):
         if validated_data.get("email", before) != before:
             # Nobody has shown yet that the new address is theirs.
             validated_data.setdefault("is_verified", False)
-            event = f"Its e-mail address was changed to {validated_data['email']}."
-            transaction.on_commit(lambda: send_notice(instance, event, to=before) if before else None)
+            if before:
+                queue_notice(instance, f"Its e-mail address was changed to {validated_data['email']}.", to=before)
         return super().update(instance, validated_data)
 
 
@@ -112,7 +111,7 @@ class RegisteredSerializer(UserSerializer):
     """The answer to a registration."""
 
     verification_mail = serializers.ChoiceField(
-        choices=["sent", "failed"], read_only=True, help_text="Whether the mail to verify the address could be sent."
+        choices=["queued", "failed"], read_only=True, help_text="Whether the mail to verify the address will be sent."
     )
 
     class Meta(UserSerializer.Meta):

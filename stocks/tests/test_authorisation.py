@@ -14,6 +14,7 @@ from config.urls import router
 from conftest import PASSWORD, Client
 from records.history import AuditEntry
 from users.models import User
+from users.outbox import QueuedMail
 from users.sessions import Identity, RateLimit
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
@@ -142,6 +143,7 @@ TABLE = {
     **pages_of("users/session", ADMIN_SUPERUSER, ADMIN_NOBODY),
     **pages_of("users/identity", ADMIN_SUPERUSER, ADMIN_NOBODY),
     **pages_of("users/ratelimit", ADMIN_SUPERUSER, ADMIN_NOBODY),
+    **pages_of("users/queuedmail", ADMIN_SUPERUSER, ADMIN_NOBODY),
     **pages_of("records/auditentry", ADMIN_SUPERUSER, ADMIN_NOBODY),
     "/admin/records/auditentry/{object_id}/delete/": page(GET=ADMIN_NOBODY(200)),
 }
@@ -248,6 +250,11 @@ def entry_about(stock) -> AuditEntry:
     return AuditEntry.objects.get(request_id=REQUEST_ID)
 
 
+def queued_mail(user) -> QueuedMail:
+    now = timezone.now()
+    return QueuedMail.objects.create(kind="notice", user_id=user.pk, created_at=now, due_at=now, expires_at=now)
+
+
 @pytest.fixture
 def row(request, route, make_stock):
     """The row that the route is about: the owner's, where rows have one."""
@@ -258,6 +265,7 @@ def row(request, route, make_stock):
         "session": lambda owner: owner.sessions.earliest("created_at"),
         "identity": lambda owner: Identity.objects.create(user=owner, provider="example", subject="1"),
         "group": lambda owner: Group.objects.create(name="analysts"),
+        "queuedmail": queued_mail,
         "ratelimit": lambda owner: RateLimit.objects.create(key=f"login-account:{owner.pk}", expires_at=timezone.now()),
         **dict.fromkeys(("audit-log", "undo", "auditentry"), lambda owner: entry_about(make_stock(owner))),
     }

@@ -1,4 +1,3 @@
-import smtplib
 import time
 from datetime import datetime, timedelta
 from io import StringIO
@@ -120,24 +119,12 @@ def test_last_superuser_cannot_leave(superuser):
 def test_reminder_is_mailed_a_day_before_and_once(leaving):
     assert (purge(), mail.outbox) == ("", [])
     let_pass(leaving.user, days=6, minutes=1)
-    assert purge() == "1 reminder mailed.\n"
+    assert purge() == "1 reminder queued.\n"
     [message] = mail.outbox
     assert message.to == [leaving.user.email]
     for body in (message.body, message.alternatives[0].content):
         assert "cancel-account-deletion" in body
     assert purge() == ""
-
-
-def test_reminder_that_could_not_be_sent_is_sent_by_the_next_run(leaving, monkeypatch):
-    def refuse(*args):
-        raise smtplib.SMTPServerDisconnected
-
-    let_pass(leaving.user, days=6, minutes=1)
-    with monkeypatch.context() as patch:
-        patch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", refuse)
-        with pytest.raises(CommandError, match="1 reminders could not be mailed"):
-            purge()
-    assert purge() == "1 reminder mailed.\n"
 
 
 def test_whoever_stays_after_all_is_reminded_anew_the_next_time(leaving):
@@ -147,7 +134,7 @@ def test_whoever_stays_after_all_is_reminded_anew_the_next_time(leaving):
     fresh = User.objects.get(pk=leaving.user.pk)
     fresh.schedule_deletion()
     let_pass(fresh, days=6, minutes=1)
-    assert purge() == "1 reminder mailed.\n"
+    assert purge() == "1 reminder queued.\n"
 
 
 # The day

@@ -234,7 +234,7 @@ def test_better_hash_of_the_same_password_ends_no_session(device, user, settings
 
 
 def test_mail_of_the_reset_resets(anonymous, user, mailoutbox):
-    mail._send_password_reset(user)
+    mail.queue_password_reset(user)
     body = {"token": mailed_token(), "new_password": NEW}
     assert anonymous.post("/api/v1/auth/reset-password", body).status_code == 204
     assert anonymous.post("/api/v1/auth/login", {"username": user.username, "password": NEW}).status_code == 200

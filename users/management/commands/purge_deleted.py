@@ -7,16 +7,20 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Model, Q
 
 from records.db.clock import database_now
 from records.models import SoftDeletable
-from users.mail import send_deletion_reminder
+from users.delivery import deliver_due
+from users.mail import queue_deletion_reminder
 from users.models import User
+from users.outbox import QueuedMail
 from users.sessions import RateLimit, Session, SpentToken
 
 REMINDED_BEFORE = timedelta(days=1)
+#: Seconds that the command waits for the mail server.
+MAILED_WITHIN = 60
 
 
 class Command(BaseCommand):
@@ -43,17 +47,23 @@ class Command(BaseCommand):
     def _remind(self, now: datetime) -> list[str]:
         leaving = User.objects.active().leaving_by(now + REMINDED_BEFORE)
         waiting = leaving.filter(deletion_at__gt=now, deletion_reminded_at=None, email__isnull=False)
-        unsent = 0
-        for user in waiting:
-            if self.dry_run:
-                continue
-            if send_deletion_reminder(user):
-                user.deletion_reminded_at = now
-                user.save()
-            else:
-                unsent += 1
-        self._say(len(waiting) - unsent, "reminder", "mailed")
-        return [f"{unsent} reminders could not be mailed; the next run tries again."] if unsent else []
+        queued = len(waiting)
+        for user in [] if self.dry_run else waiting:
+            with transaction.atomic():
+                if queue_deletion_reminder(user):
+                    user.deletion_reminded_at = now
+                    user.save()
+                else:
+                    queued -= 1
+        self._say(queued, "reminder", "queued")
+        if self.dry_run:
+            return []
+        # What the mail server does not take by then stays in the queue, and the service sends it.
+        deliver_due(for_at_most=MAILED_WITHIN)
+        late = QueuedMail.objects.filter(kind="deletion_reminder").count()
+        unqueued = len(waiting) - queued
+        failures = [f"{late} reminders could not be mailed yet; the service tries again."] if late else []
+        return failures + ([f"{unqueued} reminders found the mail queue full."] if unqueued else [])
 
     def _close_accounts(self, now: datetime) -> list[str]:
         due = User.all_objects.leaving_by(now)

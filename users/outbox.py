@@ -1,0 +1,112 @@
+"""The queue of mails. A row is written in the transaction of what it tells of, and sent by `users.delivery`."""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Min, QuerySet
+from django.dispatch import Signal
+from django.utils import timezone
+
+logger = logging.getLogger(__name__)
+
+#: Mails that may wait at once: a mail server that is down must not fill the database.
+MOST_QUEUED = 10_000
+#: How long a mail is tried before it is given up.
+LIFETIME = timedelta(hours=12)
+#: How long a mail belongs to the process that claimed it. Longer than sending may take; afterwards it is sent again.
+LEASE = timedelta(seconds=25)
+FIRST_RETRY = timedelta(seconds=5)
+LONGEST_RETRY = timedelta(minutes=10)
+
+#: Sent when a mail was queued, in the transaction that queued it.
+mail_queued = Signal()
+
+
+class QueuedMailQuerySet(QuerySet["QueuedMail"]):
+    def enqueue(
+        self, kind: str, *, user_id: int | None, to: str | None, lifetime: timedelta = LIFETIME, **context: Any
+    ) -> bool:
+        """Queue a mail; return False if the queue is full. Two statements, whoever it is for."""
+        if self.order_by()[:MOST_QUEUED].count() >= MOST_QUEUED:
+            logger.error("The mail queue is full: a mail (%s) to user %s is not sent.", kind, user_id)
+            return False
+        now = timezone.now()
+        self.create(
+            kind=kind,
+            user_id=user_id,
+            to=to or "",
+            context=context,
+            created_at=now,
+            due_at=now,
+            expires_at=now + lifetime,
+        )
+        mail_queued.send(QueuedMail)
+        return True
+
+    def claim(self) -> "QueuedMail | None":
+        """Take the next mail that is due; for LEASE no other process gets it."""
+        now = timezone.now()
+        due = self.filter(due_at__lte=now).order_by("due_at", "id")
+        if not due.exists():  # a transaction would take SQLite's write lock
+            return None
+        with transaction.atomic():
+            mail = due.select_for_update(skip_locked=True).first()
+            if mail is not None:
+                mail.attempts += 1
+                mail.due_at = now + LEASE
+                mail.save(update_fields=["attempts", "due_at"])
+        return mail
+
+    def next_due(self) -> datetime | None:
+        """Return when the next mail is due; None if there is none."""
+        return self.aggregate(due=Min("due_at"))["due"]
+
+
+class QueuedMail(models.Model):
+    """A mail that is still to be sent: what it tells, and to whom.
+
+    A token is made when the mail is sent, so that none is in the database. A mail to nobody (`user_id` is null) is
+    composed and not sent: asking for a password reset costs the same for unknown addresses.
+    """
+
+    kind = models.CharField(max_length=30, help_text="Name of the mail's template.")
+    user_id = models.BigIntegerField(null=True, help_text="Id of the user whom the mail is about.")
+    to = models.CharField(max_length=255, blank=True, help_text="Address the mail goes to.")
+    context = models.JSONField(default=dict, help_text="What the template shows beside the user.")
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField(help_text="When the mail is sent, or tried again.")
+    expires_at = models.DateTimeField(help_text="When the mail is given up.")
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="How often sending was begun.")
+
+    objects = QueuedMailQuerySet.as_manager()
+
+    class Meta:
+        db_table = "queued_mails"
+        indexes = [models.Index(fields=["due_at", "id"], name="queued_mails_due_at")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to user {self.user_id}"
+
+    def retry_later(self, error: Exception) -> None:
+        """Release the mail until its next attempt, or give it up when there will be none."""
+        delay = min(FIRST_RETRY * 2 ** min(self.attempts - 1, 20), LONGEST_RETRY)
+        due_at = timezone.now() + delay
+        if due_at >= self.expires_at:
+            self.give_up(error)
+            return
+        # Not if the lease has run out and another process tries it now.
+        QueuedMail.objects.filter(pk=self.pk, attempts=self.attempts).update(due_at=due_at)
+        logger.warning(
+            "A mail (%s) could not be sent to user %s: %s. Attempt %d, the next in %d s.",
+            self.kind, self.user_id, type(error).__name__, self.attempts, delay.total_seconds(),
+        )  # fmt: skip
+
+    def give_up(self, error: Exception) -> None:
+        self.delete()
+        # Without the error's text: a mail server may quote what it was sent.
+        logger.error(
+            "A mail (%s) could not be sent to user %s: %s. It is given up after %d attempts.",
+            self.kind, self.user_id, type(error).__name__, self.attempts,
+        )  # fmt: skip
