@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +12,7 @@ from django.db import transaction
 from django.http import QueryDict
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
-from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, Throttled, ValidationError
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -24,7 +23,8 @@ from records.rest.parsers import StrictJSONParser
 from records.rest.serializers import StrictSerializer, rows
 from records.rest.views import StrictView
 from users import mail
-from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication, TooManyFailures
+from users.authentication import BAD_LOGINS_OF_ACCOUNT, BrowserSessionAuthentication
+from users.confirmation import GUESSES, NOT_CURRENT, confirm_password
 from users.models import LAST_SUPERUSER_MESSAGE, User
 from users.serializers import (
     DeletionSerializer,
@@ -41,21 +41,20 @@ from users.serializers import (
     TokensSerializer,
     UserSerializer,
 )
-from users.sessions import Limit, RateLimit, Session, attempted, hash_token, record_event
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, access_token, aimed_at, spend
+from users.sessions import RateLimit, Session, attempted, record_event
+from users.tokens import (
+    CHANGE_EMAIL,
+    DELETE_ACCOUNT,
+    RESET_PASSWORD,
+    VERIFY_EMAIL,
+    Purpose,
+    access_token,
+    aimed_at,
+    is_for,
+    spend,
+)
 
-#: Of one kind to one address: nobody's mailbox is flooded through us.
-MAILS = Limit("mail", 5, timedelta(minutes=15))
-#: Of the current password, by who is signed in: not counted with the failed logins, which strangers can cause.
-GUESSES = Limit("change-password", 10, timedelta(minutes=15))
-NOT_CURRENT = "This is not your current password."
 NOT_GOOD = "This token is invalid, used or expired."
-
-
-class MailQueueFull(APIException):
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Too many mails are waiting to be sent. Please try again in a few minutes."
-    wait = 60
 
 
 class AccountView(StrictView):
@@ -104,7 +103,7 @@ class RegisterView(PublicView):
             serializer.is_valid(raise_exception=True)
             user = serializer.save()
             [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
-            may_send = not RateLimit.objects.hit((MAILS, _mailbox(VERIFY_EMAIL, user.email)))
+            may_send = not mail.count_mail(VERIFY_EMAIL, user.email)
             row["verification_mail"] = "queued" if may_send and mail.queue_verification(user) else "failed"
         location = reverse("user-detail", kwargs={"id": user.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
@@ -113,8 +112,10 @@ class RegisterView(PublicView):
 class RequestEmailVerificationView(AccountView):
     @extend_schema(request=None, responses={202: SaidSerializer}, operation_id="auth_request_email_verification")
     def post(self, request: Request) -> Response:
-        """Have another mail sent to verify the e-mail address."""
+        """Have another mail sent to verify the e-mail address: the pending one if a change was asked for."""
         self.body(request)
+        if self.user.pending_email:
+            return _mailed(self.user, CHANGE_EMAIL, mail.queue_change_of_address)
         if self.user.is_verified:
             return _accepted(f"{self.user.email} is verified already.")
         return _mailed(self.user, VERIFY_EMAIL, mail.queue_verification)
@@ -125,9 +126,13 @@ class VerifyEmailView(PublicView):
 
     @extend_schema(request=TokenSerializer, responses={204: None}, operation_id="auth_verify_email")
     def post(self, request: Request) -> Response:
-        """Confirm an e-mail address by the token that was sent to it."""
-        with _spending(VERIFY_EMAIL, self.body(request)["token"], "email_verify") as user:
-            if user.is_verified:
+        """Confirm an e-mail address by the token that was sent to it; a pending one takes effect."""
+        token = self.body(request)["token"]
+        purpose = CHANGE_EMAIL if is_for(CHANGE_EMAIL, token) else VERIFY_EMAIL
+        with _spending(purpose, token, "email_verify") as user:
+            if purpose == CHANGE_EMAIL:
+                user.email, user.pending_email = user.pending_email, None
+            elif user.is_verified:
                 record_event("email_verify", user.pk)
             user.is_verified = True
             user.save()
@@ -240,13 +245,7 @@ class ChangePasswordView(AccountView):
 
     @staticmethod
     def _change(checked: User, current_password: str, new_password: str) -> None:
-        guesses = (GUESSES, str(checked.pk))
-        if wait := RateLimit.objects.wait(guesses):
-            raise TooManyFailures(wait)
-        if not checked.check_password(current_password):
-            if wait := RateLimit.objects.hit(guesses):
-                raise TooManyFailures(wait)
-            raise ValidationError({"current_password": [NOT_CURRENT]})
+        confirm_password(checked, current_password)
         with transaction.atomic():
             # Asked again under the lock: it may have been reset since, by somebody whom a thief's guess must not beat.
             unchanged = User.objects.active().filter(pk=checked.pk, password=checked.password)
@@ -254,8 +253,7 @@ class ChangePasswordView(AccountView):
             if user is None:
                 raise ValidationError({"current_password": [NOT_CURRENT]})
             _set_password(user, new_password)
-            RateLimit.objects.forget(*guesses)
-            mail.queue_notice(user, "Your password was changed.")
+            RateLimit.objects.forget(GUESSES, str(user.pk))
 
 
 class RequestPasswordResetView(PublicView):
@@ -269,7 +267,7 @@ class RequestPasswordResetView(PublicView):
         """
         email = self.body(request)["email"]
         # Counted by what was asked for, whether or not it is somebody's.
-        wait = RateLimit.objects.hit((MAILS, _mailbox(RESET_PASSWORD, email)))
+        wait = mail.count_mail(RESET_PASSWORD, email)
         user = User.objects.active().with_login(email).first()
         mail.queue_password_reset(None if wait else user)
         return _accepted("If there is an account with this address, a mail is on its way to it.")
@@ -287,7 +285,6 @@ class ResetPasswordView(PublicView):
                 user.take_over()
             _set_password(user, body["new_password"])
             RateLimit.objects.forget(BAD_LOGINS_OF_ACCOUNT, str(user.pk))
-            mail.queue_notice(user, "Your password was set anew.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -353,17 +350,14 @@ def _accepted(detail: str) -> Response:
 
 
 def _mailed(user: User, purpose: Purpose, queue: Callable[[User], bool]) -> Response:
-    if not user.email:
+    address = mail.address_for(purpose, user)
+    if not address:
         raise ValidationError("Your account has no e-mail address: add one first.")
-    if wait := RateLimit.objects.hit((MAILS, _mailbox(purpose, user.email))):
+    if wait := mail.count_mail(purpose, address):
         raise Throttled(wait, "Several of these mails were sent already: please look for the last one.")
     if not queue(user):
-        raise MailQueueFull
-    return _accepted(f"A mail is on its way to {user.email}.")
-
-
-def _mailbox(purpose: Purpose, email: str | None) -> str:
-    return f"{purpose.name}:{hash_token(str(email).lower())}"
+        raise mail.MailQueueFull
+    return _accepted(f"A mail is on its way to {address}.")
 
 
 @contextmanager

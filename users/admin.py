@@ -7,7 +7,8 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.text import Truncator
 
 from records.admin import ReadOnlyAdmin, RecordAdmin
@@ -56,6 +57,8 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who is no superuser makes none, and grants nothing beyond what an administrator granted them."""
         fixed = super().get_readonly_fields(request, obj)
+        if obj is not None and obj.pk == request.user.pk:
+            fixed = (*fixed, "email")  # changed by PATCH /api/v1/users/me, which asks for the password
         return fixed if request.user.is_superuser else (*fixed, *sorted(GRANTS))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -79,6 +82,12 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         if change and "email" in form.changed_data and "is_verified" not in form.changed_data:
             obj.is_verified = False  # nobody has shown yet that the new address is theirs
         super().save_model(request, obj, form, change)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002 - Django's
+        """One's own is changed where the present one is asked for."""
+        if id == str(request.user.pk):
+            return HttpResponseRedirect(reverse("admin:password_change"))
+        return super().user_change_password(request, id, form_url)
 
     def protected(self, rows: list[User]) -> list[str]:
         is_last = User.objects.filter(pk__in=[row.pk for row in rows]).leaves_no_superuser()

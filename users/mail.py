@@ -6,17 +6,43 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
+from rest_framework import status
+from rest_framework.exceptions import APIException
 
 from users.models import User
 from users.outbox import LIFETIME, QueuedMail
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, mail_token
+from users.sessions import Limit, RateLimit, hash_token
+from users.tokens import CHANGE_EMAIL, DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, mail_token
+
+
+class MailQueueFull(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Too many mails are waiting to be sent. Please try again in a few minutes."
+    wait = 60
+
 
 #: Mails that carry a token, by the name of their template.
-TOKEN_MAILS = {purpose.name.replace("-", "_"): purpose for purpose in (VERIFY_EMAIL, RESET_PASSWORD, DELETE_ACCOUNT)}
+TOKEN_MAILS = {
+    purpose.name.replace("-", "_"): purpose for purpose in (VERIFY_EMAIL, CHANGE_EMAIL, RESET_PASSWORD, DELETE_ACCOUNT)
+}
+#: Of one kind to one address: nobody's mailbox is flooded through us.
+MAILS = Limit("mail", 5, timedelta(minutes=15))
+
+
+def count_mail(purpose: Purpose, email: str | None) -> int:
+    """Count a mail to this address; return the seconds to wait, and count nothing, if it had too many."""
+    # To confirm an address is one kind, whichever row it is to be the address of.
+    kind = VERIFY_EMAIL if purpose == CHANGE_EMAIL else purpose
+    return RateLimit.objects.hit((MAILS, f"{kind.name}:{hash_token(str(email).lower())}"))
 
 
 def queue_verification(user: User) -> bool:
     return _queue_token(user, VERIFY_EMAIL)
+
+
+def queue_change_of_address(user: User) -> bool:
+    """Ask the pending address for its confirmation."""
+    return _queue_token(user, CHANGE_EMAIL)
 
 
 def queue_deletion_token(user: User) -> bool:
@@ -32,21 +58,18 @@ def queue_deletion_reminder(user: User) -> bool:
     return QueuedMail.objects.enqueue("deletion_reminder", user_id=user.pk, to=user.email)
 
 
-def queue_notice(user: User, event: str, *, to: str | None = None) -> None:
-    """Tell somebody what was done to their account, so that they learn of it if it was not them.
-
-    `to` is their former address where it is the address that was changed.
-    """
-    if to or user.email:
-        QueuedMail.objects.enqueue("notice", user_id=user.pk, to=to or user.email, event=event)
-
-
 def _queue_token(user: User | None, purpose: Purpose) -> bool:
     kind = purpose.name.replace("-", "_")
     # A mail that comes later than what was asked for is good helps nobody.
     lifetime = min(purpose.lifetime, LIFETIME)
-    to = user.email if user else None
+    to = address_for(purpose, user)
     return QueuedMail.objects.enqueue(kind, user_id=user.pk if user else None, to=to, lifetime=lifetime)
+
+
+def address_for(purpose: Purpose, user: User | None) -> str | None:
+    if user is None:
+        return None
+    return user.pending_email if purpose == CHANGE_EMAIL else user.email
 
 
 def compose(mail: QueuedMail) -> EmailMultiAlternatives | None:
@@ -55,7 +78,8 @@ def compose(mail: QueuedMail) -> EmailMultiAlternatives | None:
     context = {**mail.context, "moment": mail.created_at}
     if purpose := TOKEN_MAILS.get(mail.kind):
         # What was queued for another address or for an account that is closed meanwhile is not sent.
-        is_current = user is not None and user.email == mail.to and user.is_active and not user.is_deleted
+        is_open = user is not None and user.is_active and not user.is_deleted
+        is_current = is_open and address_for(purpose, user) == mail.to
         user = user if is_current else None
         context |= _token_context(user or User(pk=0), purpose)
     message = _message(user or User(pk=0, username="nobody"), mail.kind, context)
@@ -68,7 +92,7 @@ def _token_context(user: User, purpose: Purpose) -> dict[str, Any]:
     return {
         "token": mail_token(purpose, user),
         "lifetime": f"{hours // 24} days" if hours > 24 else f"{hours} hour{'s' * (hours > 1)}",
-        "page": purpose.name,
+        "page": purpose.page,
         "grace_days": settings.ACCOUNT_DELETION_GRACE.days,
     }
 

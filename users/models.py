@@ -29,7 +29,7 @@ from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.db.clock import database_now
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
-from users.outbox import QueuedMail  # noqa: F401 - a model of this app
+from users.outbox import QueuedMail
 from users.sessions import Identity, Session
 
 # Written out, because neither database tells capitals beyond ASCII in every locale.
@@ -41,6 +41,8 @@ NAMESAKES_AT_ONCE = 20
 GRANTS = {"is_superuser", "groups", "user_permissions"}
 #: Columns that staff may change of anybody but a superuser. All others decide how one gets in, or what one may do.
 PROFILE = frozenset({"name", "gender", "age", "bio", "phone_number"})
+# Nobody changes these of their own row without their password, not by undoing a change either.
+ADDRESSES = {"email", "pending_email"}
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
 
 
@@ -88,6 +90,18 @@ class UserQuerySet(SoftDeletableQuerySet):
             given: Any = values["email"]
             email = given if hasattr(given, "resolve_expression") else Value(given, User._meta.get_field("email"))
             values["is_verified"] = Case(When(Differs(F("email"), email), then=False), default=F("is_verified"))
+        if values.keys() & {"email", "password"}:
+            values.setdefault("pending_email", None)  # what was asked for before must not take effect afterwards
+        if "email" not in values or not _is_request():
+            return self._update(values)
+        with transaction.atomic():
+            before = dict(self.values_list("pk", "email"))
+            count = self._update(values)
+            for user in User.all_objects.filter(pk__in=before):
+                user.tell_of_address(before[user.pk])
+        return count
+
+    def _update(self, values: dict[str, Any]) -> int:
         if not values.keys() & {"is_active", "is_superuser", "password"}:
             return super().update(**values)
         with transaction.atomic():
@@ -158,6 +172,10 @@ class Claims:
             return None  # what we could not store we do without
 
 
+def _is_request() -> bool:
+    return audit.actor_ip() is not None
+
+
 def _is_text(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and "\0" not in value and value.isprintable()
 
@@ -217,7 +235,10 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
         if identity is not None:
             user = identity.user
         else:
-            user = self._to_be_joined(person) or self._create_known(provider, person)
+            joined = self._to_be_joined(person)
+            user = joined or self._create_known(provider, person)
+            if joined:
+                joined.tell_of_identity(provider)
             Identity.objects.create(user=user, provider=provider, subject=person.subject)
             if user.oauth_provider is None:
                 user.oauth_provider = provider
@@ -315,6 +336,9 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         # Everything has the same idea of their upper and lower case, and one address one spelling.
         validators=[RegexValidator(r"^[!#-~]+\Z", "Use ASCII letters, digits and signs without quotes only.")],
         help_text="E-mail address; unique whatever the case.",
+    )
+    pending_email = models.EmailField(
+        max_length=255, null=True, editable=False, help_text="Address that replaces `email` when it is confirmed."
     )
     password = models.CharField(max_length=128)
     name = models.CharField(
@@ -432,11 +456,12 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         """Apply the rule for staff: a stronger person's account is closed, but for their profile.
 
         Superusers are closed as a whole, and only superusers grant what is in GRANTS. Everybody may change their own
-        row. Costs one query, and none for superusers.
+        row, but for their address: that takes their password. Costs one query, and none for superusers.
         """
+        own = {key for key, names in changes.items() if key == user.pk and ADDRESSES & set(names)}
         if user.is_superuser:
-            return set()
-        granting = {key for key, names in changes.items() if GRANTS & set(names)}
+            return own
+        granting = own | {key for key, names in changes.items() if GRANTS & set(names)}
         others = {key: set(names) for key, names in changes.items() if key != user.pk and key not in granting}
         if not others:
             return granting
@@ -458,7 +483,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         """
         self._make_sure()
         changed = self._changed_names()
-        with transaction.atomic() if changed & {"is_active", "is_superuser", "password"} else nullcontext():
+        if changed & {"email", "password"} and "pending_email" not in changed and self.pending_email:
+            self.pending_email = None  # what was asked for before must not take effect afterwards
+        before = self._stored_values().get("email")
+        told = changed & {"email", "pending_email", "username", "password"}
+        with transaction.atomic() if told | changed & {"is_active", "is_superuser"} else nullcontext():
             if self._gives_up_superuser():
                 User.objects.filter(pk=self.pk)._keep_a_superuser()
             super().save(**kwargs)  # first this row, for whose lock a login waits
@@ -467,6 +496,38 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
             elif "password" in changed:
                 present = audit.login_session()
                 (self.sessions.exclude(pk=present.pk) if present else self.sessions).end()
+            if told and _is_request():
+                self._tell_owner(told, before)
+
+    def _tell_owner(self, changed: set[str], email_before: str | None) -> None:
+        """Mail the owner what was changed in how their account is entered: it may not have been them."""
+        if "password" in changed:
+            self._tell("Your password was changed." if self.has_usable_password() else "Your password was removed.")
+        if "username" in changed:
+            self._tell(f"Its username was changed to {self.username}.")
+        if "email" in changed:
+            self.tell_of_address(email_before)
+        elif "pending_email" in changed and self.pending_email:
+            self._tell(
+                f"Somebody who knows your password, or has just logged in, asked to change its e-mail address to "
+                f"{self.pending_email}. It changes when that address is confirmed."
+            )
+
+    def tell_of_address(self, before: str | None) -> None:
+        """Mail the former and the present address that one has replaced the other."""
+        if self.email != before:
+            event = (
+                f"Its e-mail address was changed to {self.email}." if self.email else "Its e-mail address was removed."
+            )
+            for address in (before, self.email):
+                self._tell(event, to=address)
+
+    def tell_of_identity(self, provider: str) -> None:
+        self._tell(f"Signing in through {provider} was added to it.")
+
+    def _tell(self, event: str, to: str | None = "") -> None:
+        if address := self.email if to == "" else to:
+            QueuedMail.objects.enqueue("notice", user_id=self.pk, to=address, event=event)
 
     def take_over(self) -> None:
         """Give an account to whoever has shown that its address is theirs.
@@ -476,6 +537,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         """
         self.identities.all().delete()
         self.is_verified = True
+        self.pending_email = None
         self._stay()
 
     def schedule_deletion(self) -> datetime:

@@ -3,13 +3,14 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 
 from records.rest.serializers import RecordSerializer, StrictSerializer
 from users.authentication import LONGEST_PASSWORD
-from users.mail import queue_notice
+from users.mail import MailQueueFull, count_mail, queue_change_of_address
 from users.models import User
 from users.sessions import Session
+from users.tokens import CHANGE_EMAIL
 
 
 class PasswordField(serializers.CharField):
@@ -21,11 +22,16 @@ class PasswordField(serializers.CharField):
 
 
 class UserSerializer(RecordSerializer):
+    current_password = PasswordField(
+        required=False,
+        help_text="Your password, to change your own e-mail address; an account without one needs a fresh login.",
+    )
+
     class Meta:
         model = User
         fields = [
             "id", "username", "email", "name", "gender", "age", "bio", "phone_number", "is_active", "is_verified",
-            "is_staff", "is_superuser", "oauth_provider", "created_at", "updated_at", "version",
+            "is_staff", "is_superuser", "oauth_provider", "created_at", "updated_at", "version", "current_password",
         ]  # fmt: skip
         read_only_fields = ["id", "oauth_provider", "created_at", "updated_at", "version"]
         staff_fields = {"is_active", "is_verified", "is_staff", "is_superuser"}
@@ -42,22 +48,61 @@ class UserSerializer(RecordSerializer):
     def validate_email(self, email: str | None) -> str | None:
         return User.objects.normalize_email(email)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        if self.instance is None:
+            return attrs
+        if self._is_own():
+            if attrs.get("email", self.instance.email) != self.instance.email:
+                self._require_confirmation(self.instance)
+        elif "current_password" in attrs:
+            raise ValidationError({"current_password": ["This is for a change of your own e-mail address only."]})
+        return attrs
+
+    def _is_own(self) -> bool:
+        return self.instance is not None and self.instance.pk == self.context["request"].user.pk
+
+    def _require_confirmation(self, owner: User) -> None:
+        # Compared under the row's lock: the password may have been changed since it was given.
+        if self.context.get("confirmed_as") == owner.password:
+            return
+        if owner.has_usable_password():
+            raise ValidationError(
+                {"current_password": ["Your current password is needed to change your e-mail address."]}
+            )
+        raise PermissionDenied(
+            "Your account has no password: log in again to change your e-mail address within 5 minutes."
+        )
+
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
-        before = instance.email
-        if validated_data.get("email", before) != before:
-            # Nobody has shown yet that the new address is theirs.
-            validated_data.setdefault("is_verified", False)
-            if before:
-                queue_notice(instance, f"Its e-mail address was changed to {validated_data['email']}.", to=before)
+        is_confirmed = validated_data.pop("current_password", None) is not None
+        email = validated_data.get("email", instance.email)
+        if email == instance.email:
+            if "email" in validated_data and is_confirmed:
+                validated_data["pending_email"] = None  # they keep their address after all
+        elif email and self._is_own():
+            del validated_data["email"]
+            return self._update_when_confirmed(instance, validated_data, email)
+        else:
+            validated_data.setdefault("is_verified", False)  # nobody has shown yet that the new address is theirs
         return super().update(instance, validated_data)
+
+    def _update_when_confirmed(self, instance: User, validated_data: dict[str, Any], email: str) -> User:
+        """Change everything but the address now, and the address when its owner confirms it."""
+        if wait := count_mail(CHANGE_EMAIL, email):
+            raise Throttled(wait, "Several mails were sent to this address already: please look for the last one.")
+        user = super().update(instance, {**validated_data, "pending_email": email})
+        if not queue_change_of_address(user):
+            raise MailQueueFull
+        return user
 
 
 class MeSerializer(UserSerializer):
-    """One's own row, which says too whether and when it will be removed."""
+    """One's own row, with the address that is to be confirmed and the day of its removal."""
 
     class Meta(UserSerializer.Meta):
-        fields = [*UserSerializer.Meta.fields, "deletion_at"]
-        read_only_fields = [*UserSerializer.Meta.read_only_fields, "deletion_at"]
+        fields = [*UserSerializer.Meta.fields, "pending_email", "deletion_at"]
+        read_only_fields = [*UserSerializer.Meta.read_only_fields, "pending_email", "deletion_at"]
 
 
 class NewUserSerializer(UserSerializer):
@@ -69,7 +114,7 @@ class NewUserSerializer(UserSerializer):
     )
 
     class Meta(UserSerializer.Meta):
-        fields = [*UserSerializer.Meta.fields, "password"]
+        fields = [*(name for name in UserSerializer.Meta.fields if name != "current_password"), "password"]
         extra_kwargs = UserSerializer.Meta.extra_kwargs | {"username": {"required": False}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

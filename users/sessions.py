@@ -98,7 +98,12 @@ class SessionQuerySet(QuerySet["Session"]):
                 record_event("login", user.pk, "failure")
                 return None
             record_event("login", user.pk)
-            session = self.create(user=user, expires_at=now + settings.REFRESH_TOKEN_LIFETIME, **_device(request))
+            session = self.create(
+                user=user,
+                created_at=by.created_at if by else now,  # a session that comes by another one is no fresh login
+                expires_at=now + settings.REFRESH_TOKEN_LIFETIME,
+                **_device(request),
+            )
             session.now = now
             return session
 

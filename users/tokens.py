@@ -96,11 +96,13 @@ class Purpose(NamedTuple):
 
     name: str
     lifetime: timedelta
+    page: str  # under /account/
 
 
-VERIFY_EMAIL = Purpose("verify-email", timedelta(days=3))
-RESET_PASSWORD = Purpose("reset-password", timedelta(hours=1))
-DELETE_ACCOUNT = Purpose("delete-account", timedelta(days=1))
+VERIFY_EMAIL = Purpose("verify-email", timedelta(days=3), "verify-email")
+CHANGE_EMAIL = Purpose("change-email", timedelta(days=3), "verify-email")
+RESET_PASSWORD = Purpose("reset-password", timedelta(hours=1), "reset-password")
+DELETE_ACCOUNT = Purpose("delete-account", timedelta(days=1), "delete-account")
 
 
 class MailSigner(signing.TimestampSigner):
@@ -111,7 +113,7 @@ class MailSigner(signing.TimestampSigner):
 
 
 def mail_token(purpose: Purpose, user: User) -> str:
-    """Shows that its holder reads the mail of `user`'s present address.
+    """Show that its holder reads the mail of `user`'s address: the pending one to change it, else the present one.
 
     Nothing is stored until it is used, so that asking for one takes the same time whether or not the user exists.
     """
@@ -137,6 +139,15 @@ def spend(purpose: Purpose, token: str) -> User | None:
     return user if SpentToken.objects.spend(token, user.now + purpose.lifetime) else None
 
 
+def is_for(purpose: Purpose, token: str) -> bool:
+    """Return True if the token was made for this purpose, whether or not it is still good."""
+    try:
+        signing.loads(token, salt=f"mail:{purpose.name}")
+    except (signing.BadSignature, UnicodeError, ValueError):
+        return False
+    return True
+
+
 def aimed_at(purpose: Purpose, token: str) -> int | None:
     """Whose token it is or once was; None where it is forged, or they are gone for good."""
     try:
@@ -148,5 +159,6 @@ def aimed_at(purpose: Purpose, token: str) -> int | None:
 
 def _state(purpose: Purpose, user: User) -> str:
     """What must be as it was when the token was made."""
-    parts = [user.email, user.password, *([user.deletion_decided_at] if purpose == DELETE_ACCOUNT else [])]
+    own: dict[Purpose, list[Any]] = {DELETE_ACCOUNT: [user.deletion_decided_at], CHANGE_EMAIL: [user.pending_email]}
+    parts = [user.email, user.password, *own.get(purpose, [])]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]

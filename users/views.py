@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from records.rest.pagination import RowCount, chosen_fields
 from records.rest.serializers import columns, rows, serializer_for
 from records.rest.views import RecordViewSet, SoftDeletableViewSet
+from users.confirmation import confirmed_as
 from users.filters import UserFilterSet
 from users.models import PROFILE, User
 from users.serializers import MeSerializer, NewUserSerializer, SessionSerializer, UserSerializer
@@ -33,6 +34,8 @@ class UserViewSet(SoftDeletableViewSet):
         "me": frozenset({"fields"}),
     }
     put_replaces = False
+    #: The password hash of a caller who has shown to be the owner of their row.
+    confirmed_as: str | None = None
 
     def get_serializer_class(self) -> type[UserSerializer]:
         return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action, UserSerializer)
@@ -46,7 +49,7 @@ class UserViewSet(SoftDeletableViewSet):
     def perform_update(self, serializer: Any) -> None:
         user = serializer.instance
         changed = {name for name, value in serializer.validated_data.items() if getattr(user, name, None) != value}
-        if changed - PROFILE:
+        if user.pk != self.request.user.pk and changed - PROFILE:  # of one's own row the serializer asks for proof
             self._refuse_closed(user, changed)
         super().perform_update(serializer)
 
@@ -96,6 +99,15 @@ class UserViewSet(SoftDeletableViewSet):
                 raise PermissionDenied("Only a superuser may remove a user for good.")
             User.all_objects.filter(pk=user.pk).purge()
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _change(self, queryset: QuerySet, *, partial: bool) -> Response:
+        # Before the row's transaction, so that a wrong guess stays counted.
+        if self.row_id() == self.request.user.pk:
+            self.confirmed_as = confirmed_as(self.request)
+        return super()._change(queryset, partial=partial)
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "confirmed_as": self.confirmed_as}
 
     @extend_schema(methods=["PUT", "PATCH"], request=MeSerializer)
     @action(detail=False, methods=["get", "put", "patch"])

@@ -418,7 +418,7 @@ def test_transfer_is_not_undone_to_somebody_deleted(superuser, owner, stranger, 
 
 def test_address_that_comes_back_is_verified_only_if_it_was(superuser, owner):
     before = owner.user.email
-    owner.patch("/api/v1/users/me", {"email": "other@example.com"})
+    superuser.patch(f"/api/v1/users/{owner.user.pk}", {"email": "other@example.com"})
     entry = last(owner.user)
     User.objects.filter(pk=owner.user.pk).update(is_verified=True)
     assert superuser.post(f"{LOG}/{entry.pk}/undo").status_code == 200

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('users', '0002_accounts'),
+        ('users', '0003_session_times_by_database'),
     ]
 
     operations = [
