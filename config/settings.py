@@ -446,13 +446,14 @@ PASSWORD_HASHERS = [
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {
-        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "NAME": "users.passwords.SimilarityValidator",
         "OPTIONS": {"user_attributes": ("username", "email", "name")},
     },
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
-    {"NAME": "users.authentication.MaximumLengthValidator"},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "users.passwords.MinimumLengthValidator"},
+    {"NAME": "users.passwords.MaximumLengthValidator"},
+    {"NAME": "users.passwords.ContentValidator"},
+    {"NAME": "users.passwords.BreachedPasswordValidator"},
+    {"NAME": "users.passwords.NumericValidator"},
 ]
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "api-root"

@@ -8,11 +8,10 @@ import jwt
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, check_password
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.core.exceptions import ValidationError
 from django.db.models import Model, Q
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -23,6 +22,7 @@ from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
 from records import audit
+from users import passwords
 from users.models import User
 from users.sessions import Limit, RateLimit, Session, hash_token, record_event
 from users.tokens import read_access_token
@@ -36,19 +36,6 @@ SESSION_ROW = "session"
 LONGEST_PASSWORD = 1024
 ENDED = "This session has ended. Please log in again."
 NOT_VALID = "The access token is invalid or expired."
-
-
-class MaximumLengthValidator:
-    """What a password hash takes of time and memory grows with it; and no login form should refuse what was set."""
-
-    longest = 128
-
-    def validate(self, password: str, user: User | None = None) -> None:
-        if len(password) > self.longest:
-            raise ValidationError(f"This password is too long. It must contain at most {self.longest} characters.")
-
-    def get_help_text(self) -> str:
-        return f"Your password must contain at most {self.longest} characters."
 
 
 class Nobody(AnonymousUser):
@@ -92,7 +79,7 @@ class AccountBackend(ModelBackend):
     def _checked(self, user: User | None, password: str, counted: list[tuple[Limit, str]]) -> User | None:
         self._refuse_after(RateLimit.objects.wait(*counted))
         # First the password: who is inactive or deleted must take as long as everybody else.
-        fits = user.check_password(password) if user else check_password(password, UNUSABLE_PASSWORD_PREFIX)
+        fits = user.check_password(password) if user else passwords.check(password, UNUSABLE_PASSWORD_PREFIX)
         if user is None or not fits or user.is_deleted or not self.user_can_authenticate(user):
             self._refuse_after(RateLimit.objects.hit(*counted))
             return None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeGuard
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, Permission, PermissionsMixin
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -29,6 +29,7 @@ from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.db.clock import database_now
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
+from users import passwords
 from users.outbox import QueuedMail
 from users.sessions import Identity, Session
 
@@ -561,8 +562,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def action_of(cls, fields: list[models.Field]) -> str:
         return "password_change" if any(field.name == "password" for field in fields) else super().action_of(fields)
 
+    def set_password(self, raw_password: str | None) -> None:
+        super().set_password(None if raw_password is None else passwords.normalized(raw_password))
+
     def check_password(self, raw_password: str | None) -> bool:
-        return check_password(raw_password, self.password, self._rehash)
+        return passwords.check(raw_password, self.password, self._rehash)
 
     def _rehash(self, raw_password: str) -> None:
         """Keep the same password under today's hasher, for which nobody has to sign in again."""

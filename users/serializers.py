@@ -110,7 +110,7 @@ class NewUserSerializer(UserSerializer):
 
     password = PasswordField(
         required=False,
-        help_text="8–128 characters, not common, not similar to the name. Without one nobody can log in.",
+        help_text="8–128 characters, not common or breached, not similar to the name. Without one nobody can log in.",
     )
 
     class Meta(UserSerializer.Meta):
@@ -197,7 +197,7 @@ class RefreshSerializer(StrictSerializer):
 
 class PasswordChangeSerializer(StrictSerializer):
     current_password = PasswordField(help_text="The password until now.")
-    new_password = PasswordField(help_text="8–128 characters, not common, not similar to the name.")
+    new_password = PasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
 
 
 class EmailSerializer(StrictSerializer):
@@ -209,7 +209,7 @@ class TokenSerializer(StrictSerializer):
 
 
 class NewPasswordSerializer(TokenSerializer):
-    new_password = PasswordField(help_text="8–128 characters, not common, not similar to the name.")
+    new_password = PasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
 
 
 class TokensSerializer(serializers.Serializer):
