@@ -2,7 +2,10 @@
 
 import logging
 import re
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -25,7 +28,9 @@ from records import audit
 from records.rest.errors import page
 from records.rest.hints import shown
 from users.accounts import PublicView
+from users.deadline import deadline
 from users.models import Claims, User
+from users.provider_session import BoundedApp
 from users.sessions import record_event
 
 logger = logging.getLogger(__name__)
@@ -48,7 +53,7 @@ def _registry() -> OAuth:
     registry = OAuth()
     for name, provider in settings.OAUTH_PROVIDERS.items():
         client = {"scope": "openid email profile", "code_challenge_method": "S256", "default_timeout": 5}
-        registry.register(name, **provider, client_kwargs=client)
+        registry.register(name, client_cls=BoundedApp, **provider, client_kwargs=client)
     return registry
 
 
@@ -64,14 +69,38 @@ _silent: dict[str, float] = {}
 SILENCE_SECONDS = 10
 
 
-def _load_metadata(client: Any) -> None:
+#: Seconds that all requests of one step of a sign-in may take together.
+CONVERSATION_SECONDS = 10
+#: Some threads stay free for everything else while providers are waited for.
+_conversations = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 2))
+
+
+@contextmanager
+def _conversation(client: Any) -> Iterator[None]:
+    """Talk to a provider. ConnectionError where it did not answer just now, or too many threads wait already."""
     if time.monotonic() < _silent.get(client.name, 0):
         raise ConnectionError("It did not answer just now.")
+    if not _conversations.acquire(blocking=False):
+        raise ConnectionError("Too many sign-ins are waiting for a provider.")
     try:
-        metadata = client.load_server_metadata()
-    except (requests.ConnectionError, requests.Timeout):
+        with deadline(CONVERSATION_SECONDS):
+            yield
+    except TimeoutError:
         _silent[client.name] = time.monotonic() + SILENCE_SECONDS
         raise
+    finally:
+        _conversations.release()
+
+
+def _load_metadata(client: Any) -> None:
+    if "_loaded_at" not in client.server_metadata:
+        try:
+            with _conversation(client):
+                client.load_server_metadata()
+        except (requests.ConnectionError, requests.Timeout):
+            _silent[client.name] = time.monotonic() + SILENCE_SECONDS
+            raise
+    metadata = client.server_metadata
     if missing := [name for name in ENDPOINTS if not isinstance(metadata.get(name), str)]:
         raise ValueError(f"The discovery document lacks {missing}.")
     offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
@@ -151,13 +180,14 @@ def _claims(client: Any, request: HttpRequest) -> Claims:
     _load_metadata(client)
     issuer = client.server_metadata["issuer"]
     checked = {"iss": {"essential": True, "value": issuer}, "aud": {"essential": True, "value": client.client_id}}
-    token = client.authorize_access_token(request, claims_options=checked)
-    claims = dict(token["userinfo"])
-    if not claims.get("email") and client.server_metadata.get("userinfo_endpoint"):
-        # Many put into the ID token no more than they must (OpenID Connect Core, section 5.4).
-        told = client.userinfo(token=token)
-        if told.get("sub") == claims["sub"]:
-            claims = {**told, **{name: value for name, value in claims.items() if value}}
+    with _conversation(client):
+        token = client.authorize_access_token(request, claims_options=checked)
+        claims = dict(token["userinfo"])
+        if not claims.get("email") and client.server_metadata.get("userinfo_endpoint"):
+            # Many put into the ID token no more than they must (OpenID Connect Core, section 5.4).
+            told = client.userinfo(token=token)
+            if told.get("sub") == claims["sub"]:
+                claims = {**told, **{name: value for name, value in claims.items() if value}}
     return Claims(claims)
 
 

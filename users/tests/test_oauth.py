@@ -766,6 +766,71 @@ def test_person_who_comes_through_several_providers_at_once_is_one_user(provider
     assert Identity.objects.count() == 2
 
 
+# Providers that take their time
+
+
+def drip(self):
+    """Answer a byte at a time, without an end."""
+    self.send_response(200)
+    self.send_header("Content-Type", "application/json")
+    self.end_headers()
+    while not self.server.provider.is_done.wait(0.05):
+        try:
+            self.wfile.write(b" ")
+        except OSError:
+            return
+
+
+def drip_the_head(self):
+    while not self.server.provider.is_done.wait(0.05):
+        try:
+            self.wfile.write(b"H")
+        except OSError:
+            return
+
+
+@pytest.fixture
+def slow(provider, monkeypatch):
+    """Let the provider drip at a path: `slow("/token", drip)`."""
+    provider.is_done = threading.Event()
+    monkeypatch.setattr(oauth, "CONVERSATION_SECONDS", 0.5)
+
+    def start(path, how):
+        answer = Handler.do_GET
+        handle = lambda self: how(self) if self.path == path else answer(self)  # noqa: E731
+        monkeypatch.setattr(Handler, "do_GET", handle)
+        monkeypatch.setattr(Handler, "do_POST", handle)
+
+    yield start
+    provider.is_done.set()
+
+
+@pytest.mark.parametrize("how", [drip, drip_the_head])
+@pytest.mark.parametrize(("path", "status"), [("/discovery", 502), ("/token", 400), ("/jwks", 400)])
+def test_provider_that_drips_is_given_up_in_time(provider, browser, slow, path, how, status):
+    begun = begin(browser) if path != "/discovery" else None
+    slow(path, how)
+    began = time.monotonic()
+    answer = come_back(browser, begun) if begun else browser.get(f"{BASE}/example/login")
+    assert_refused(answer, status=status)
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_answer_without_an_end_is_not_read(provider, browser, monkeypatch):
+    monkeypatch.setattr("users.provider_session.LARGEST_ANSWER", 1000)
+    provider.answers["/discovery"] = (200, b" " * 2000 + b"{}")
+    assert_refused(browser.get(f"{BASE}/example/login"), status=502)
+
+
+def test_some_threads_never_wait_for_providers(provider, browser, monkeypatch):
+    monkeypatch.setattr(oauth, "_conversations", threading.BoundedSemaphore(1))
+    oauth._conversations.acquire()
+    assert_refused(browser.get(f"{BASE}/example/login"), status=502)
+    assert provider.visited == []
+    oauth._conversations.release()
+    assert begin(browser)
+
+
 # Settings
 
 

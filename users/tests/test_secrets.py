@@ -183,8 +183,8 @@ def test_password_in_a_body_is_nowhere(heard, ada, status, path, body):
         (400, "/api/v1/users", GRACE | {"email": "?"}),
     ],
 )
-def test_password_in_a_form_is_nowhere(heard, administrator, ada, status, path, form):
-    assert administrator.post(path.format(ada.pk), form, headers=PAGE).status_code == status
+def test_password_in_a_form_is_nowhere(heard, administrator, make_user, status, path, form):
+    assert administrator.post(path.format(make_user().pk), form, headers=PAGE).status_code == status
     heard.assert_nowhere()
 
 
