@@ -111,7 +111,8 @@ def _target(request: HttpRequest, caller: int | None) -> Target | None:
         return _viewset_target(request, match)
     page = str(match.url_name or "")
     action = next((name for end, name in ADMIN_PAGES.items() if page.endswith(end)), "update")
-    return Target(_unless_read(request, action), get_user_model(), str(caller) if caller else None)
+    action = _unless_read(request, action)
+    return Target(action, get_user_model(), str(caller) if caller and action != "view" else None)
 
 
 def _model_admin(view: Any) -> Any:
