@@ -157,7 +157,7 @@ ON_STRONGER = {
     "/admin/users/user/{id}/password/": {"POST": "403"},
     **{
         f"/admin/users/{kind}/{page}": {"POST": "403"}
-        for kind in ("user", "session", "identity", "ratelimit")
+        for kind in ("user", "session", "identity", "ratelimit", "queuedmail")
         for page in ("", "{object_id}/change/", "{object_id}/delete/")
     },
 }
