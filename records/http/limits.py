@@ -36,7 +36,8 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     query = meta.get("QUERY_STRING", "")
     if request.method == "TRACE":
         return answer(request, 405, 'Method "TRACE" not allowed.', {"Allow": METHODS})
-    if len(request.get_full_path()) > LONGEST_URL:
+    # Quoting makes at most 12 characters of one.
+    if 12 * len(request.path + query) > LONGEST_URL and len(request.get_full_path()) > LONGEST_URL:
         return answer(request, 414, f"The URL is longer than {LONGEST_URL // 1024} KiB.")
     if sum(len(name) + len(value) for name, value in meta.items() if name.startswith("HTTP_")) > LONGEST_HEADERS:
         return answer(request, 431, f"The headers are longer than {LONGEST_HEADERS // 1024} KiB.")
