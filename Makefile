@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 # Scripts of packages have the path of the checkout in their first line, where it may not be read as meant: python -m.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve dev test lint format types lock clean
+.PHONY: serve dev env test lint format types lock clean
 
 serve: $(VENV)/serve  ## install, migrate, seed, make an admin, serve
 	@exec $(BIN)/python manage.py serve
 
 dev: $(VENV)/dev  ## the same, restarting on every change, with readable errors
 	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py serve --reload
+
+env:  ## a .env with generated secrets, for serve and docker compose; POSTGRES_PORT=… where 5432 is taken
+	@"$(PYTHON)" config/write_env.py
 
 test: $(VENV)/dev
 	@exec $(BIN)/python -m pytest $(ARGS)

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,14 +55,6 @@ def _rate(name: str, default: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
         raise ImproperlyConfigured(f"{name} must look like 60/min, not '{rate}'.")
     return rate
-
-
-def _url(name: str, parse: Callable[[str], dict], url: str) -> dict:
-    try:
-        return parse(url)
-    except Exception:
-        # The parsers raise many kinds of errors, some with the URL in them, and with it its password.
-        raise ImproperlyConfigured(f"{name} is not a URL that can be used.") from None
 
 
 # Core

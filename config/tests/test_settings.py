@@ -18,7 +18,7 @@ PROVIDER = {
 
 def load(**environment):
     """Return the settings of this environment."""
-    with patch.dict(os.environ, environment, clear=True):
+    with patch.dict(os.environ, environment, clear=True), patch("config.env.load_env_file", lambda path: {}):
         return runpy.run_path(str(settings.BASE_DIR / "config" / "settings.py"))
 
 
@@ -146,7 +146,7 @@ def test_app_url_without_https_is_refused_under_https():
         ("EMAIL_URL", "filemail:///var/mails%20here", "EMAIL_FILE_PATH", "/var/mails here"),
         ("DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>", "DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>"),
         ("CACHE_URL", "redis://:p%40ss@cache/1", "CACHES['throttles']['LOCATION']", "redis://:p%40ss@cache/1"),
-        ("CACHE_URL", "rediss://cache:6380/0?socket_timeout=1", "CACHES['default']['OPTIONS']", {"socket_timeout": 1}),
+        ("CACHE_URL", "rediss://cache:6380/0?socket_timeout=1", "CACHES['default']['OPTIONS']['socket_timeout']", 1),
         ("CACHE_URL", "redis:///run/redis.sock", "CACHES['default']['LOCATION']", "unix:///run/redis.sock"),
         ("CACHE_URL", "redis://a:6379,b:6379/0", "len(CACHES['default']['LOCATION'])", 2),
     ],

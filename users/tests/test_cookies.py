@@ -19,7 +19,10 @@ NAMES = (
 @pytest.fixture(params=["false", "true"])
 def https(request, settings):
     """True where the service runs with HTTPS=true."""
-    with patch.dict(os.environ, {"HTTPS": request.param}, clear=True):
+    with (
+        patch.dict(os.environ, {"HTTPS": request.param}, clear=True),
+        patch("config.env.load_env_file", lambda path: {}),
+    ):
         loaded = runpy.run_path(str(django_settings.BASE_DIR / "config" / "settings.py"))
     for name in NAMES:
         setattr(settings, name, loaded[name])
