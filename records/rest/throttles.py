@@ -43,7 +43,7 @@ class Outage:
             self.ask_at = now + PAUSE_SECONDS
         if now >= self.tell_at:
             self.tell_at = now + TOLD_EVERY_SECONDS
-            logger.error("The cache cannot be reached, requests are not throttled: %s", error)
+            logger.error("Cache unavailable, requests are not throttled: %s", error)
 
 
 _outages: WeakKeyDictionary[BaseCache, Outage] = WeakKeyDictionary()
@@ -84,7 +84,7 @@ class SlidingThrottle(SimpleRateThrottle):
             return None
         if outage is not None:
             _outages.pop(cache, None)
-            logger.warning("The cache answers again: requests are throttled.")
+            logger.warning("Cache available again: requests are throttled.")
         return answer
 
     def _count(self, request: Request, caller: str) -> bool:
