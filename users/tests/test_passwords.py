@@ -122,7 +122,8 @@ def test_request_is_answered_alike_for_everybody(anonymous, ada, make_user):
         with CaptureQueriesContext(connection) as queries:
             body = {"email": f"{name}@example.com"}
             answer = anonymous.post(f"{AUTH}/request-password-reset", body, headers={"X-Request-ID": "same"})
-        answers.append((answer.status_code, answer.content, sorted(answer.headers.items())))
+        headers = {name: value for name, value in answer.headers.items() if name != "RateLimit"}  # counts down
+        answers.append((answer.status_code, answer.content, sorted(headers.items())))
         statements.append([query["sql"].split()[0] for query in queries])
     assert answers == [answers[0]] * 4
     assert statements == [statements[0]] * 4
