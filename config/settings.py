@@ -123,9 +123,9 @@ WEB_WORKERS = _number("WEB_WORKERS", 1, least=1, most=1000)
 WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=1000)
 
 INSTALLED_APPS = [
+    "django.contrib.contenttypes",  # first, so that fixtures have them before the permissions that refer to them
     "users.apps.ManagementConfig",  # django.contrib.admin
     "django.contrib.auth",
-    "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",
@@ -300,6 +300,7 @@ if WEB_WORKERS * (WEB_THREADS + 1) > DB_CONNECTIONS_MAX:
 SQL_ECHO = _flag("SQL_ECHO", default=False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SEED_DEFAULTS = _flag("SEED_DEFAULTS", default=True)
+SERIALIZATION_MODULES = {name: f"records.serialization.{name}" for name in ("json", "jsonl", "xml", "yaml")}
 
 # Email
 

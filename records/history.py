@@ -1,6 +1,7 @@
 """The audit log: what was changed or tried, by whom; written by Record, and never rewritten."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.utils.duration import duration_iso_string
 
 from records import audit
+from records.append_only import FIXED
 from records.expressions import AnyOf
 
 
@@ -146,6 +148,60 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         LogEntry.objects.filter(AnyOf("object_id", map(str, ids)), **kind).update(object_repr="", change_message="")
 
     erase_personal_data.alters_data = True  # type: ignore[attr-defined]
+
+    def add_missing(self, entries: "list[AuditEntry]") -> None:
+        """Insert the entries of a fixture, except those that are stored already.
+
+        What is compared leaves out `changes` and `ip`: a purge may have emptied them here. An entry keeps its id
+        where that is free, and gets the next one where another entry has it.
+        """
+        if not entries:
+            return
+        stored: dict[int, Any] = {row.pk: row for row in self.filter(AnyOf("id", [entry.pk for entry in entries]))}
+        missing = [entry for entry in entries if not _is_same(entry, stored.get(entry.pk))]
+        here = Counter(map(_identity, self.filter(AnyOf("at", {entry.at for entry in missing})) if missing else ()))
+        # Entries that were found under their own id answer for no other.
+        here -= Counter(_identity(stored[entry.pk]) for entry in entries if _is_same(entry, stored.get(entry.pk)))
+        kept: list[Any] = []
+        renumbered: list[Any] = []
+        for entry in missing:
+            if here[_identity(entry)] > 0:
+                here[_identity(entry)] -= 1
+            elif entry.pk is not None and entry.pk not in stored:
+                stored[entry.pk] = entry
+                kept.append(entry)
+            else:
+                entry.pk = None
+                renumbered.append(entry)
+        self.bulk_create(kept)
+        connection = connections[self._db or router.db_for_write(self.model)]
+        if connection.vendor == "postgresql":
+            # Ids that were given do not move the sequence on; and it must not go back behind ids that others took.
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT setval(name, GREATEST(MAX(id), pg_sequence_last_value(name))) "
+                    "FROM audit_log, CAST(pg_get_serial_sequence('audit_log', 'id') AS regclass) AS name GROUP BY name"
+                )
+        self.bulk_create(renumbered)
+
+    add_missing.alters_data = True  # type: ignore[attr-defined]
+
+
+def _identity(entry: "AuditEntry") -> tuple[Any, ...]:
+    return tuple(getattr(entry, name) for name in FIXED if name != "id")
+
+
+def _is_same(entry: "AuditEntry", stored: "AuditEntry | None") -> bool:
+    """Return True if `stored` is the entry; older fixtures have milliseconds only."""
+    if stored is None:
+        return False
+    at = stored.at if is_same_moment(entry.at, stored.at) else entry.at
+    return _identity(stored) == tuple(at if name == "at" else getattr(entry, name) for name in FIXED if name != "id")
+
+
+def is_same_moment(given: datetime | None, stored: datetime) -> bool:
+    """Return True if `given` is `stored`, or is it cut to milliseconds."""
+    return given in (stored, stored.replace(microsecond=stored.microsecond // 1000 * 1000))
 
 
 def _text(object_id: Any) -> str | None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from records import audit
 from records.expressions import AnyOf, Differs
-from records.history import AuditEntry, Change, as_json, as_stored
+from records.history import AuditEntry, Change, as_json, as_stored, is_same_moment
 
 #: They change with every change, and say nothing of it.
 BOOKKEEPING = frozenset({"version", "updated_at"})
@@ -331,10 +331,34 @@ class Record(models.Model):
         for field in self._meta.concrete_fields:
             if field.name not in {"created_at", *BOOKKEEPING}:
                 setattr(stored, field.attname, getattr(self, field.attname))
-        stored.save(using=using)
+        if raw:
+            stored._save_fixture(self, using)
+        else:
+            stored.save(using=using)
         self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
         self.__dict__["_stored"] = stored._stored_values()
         return True
+
+    def _save_fixture(self, given: "Record", using: str) -> None:
+        """Save, and take over the times and the version of the fixture's row, unless ours is a later version.
+
+        The version never goes down, so that no version stands for two states of the row.
+        """
+        version, updated_at = self.version, self.updated_at
+        if given.created_at and not is_same_moment(given.created_at, self.created_at):
+            self.created_at = given.created_at
+        is_changed = any(field.name != "created_at" for field in self.changed_fields())
+        self.save(using=using)
+        stamps = {"version": self.version, "updated_at": self.updated_at}
+        if given.version > version or (given.version == version and not is_changed):
+            kept = not given.updated_at or is_same_moment(given.updated_at, updated_at)
+            stamps = {"version": given.version, "updated_at": updated_at if kept else given.updated_at}
+        elif not is_changed:
+            stamps = {"version": version, "updated_at": updated_at}
+        if (self.version, self.updated_at) != tuple(stamps.values()):
+            _unaudited(type(self), using).filter(pk=self.pk).update(**stamps)
+            self.__dict__.update(stamps)
+            self._remember(stamps)
 
     def _update_row(self, using: str, fields: list[models.Field]) -> None:
         """One UPDATE of these columns, told to the log.

@@ -1,6 +1,7 @@
 """What people hold."""
 
 from collections import Counter
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
@@ -8,10 +9,12 @@ from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.db.models import Count, F, Func, Q, Sum, Window
 from django.db.models.functions import Cast, Round
+from django.utils.dateparse import parse_datetime
 
 from records.constraints import BIGINT_MAX, GreaterThanValidator, SearchIndex, deleted_index, live_index
 from records.expressions import Mapped
 from records.models import LiveManager, SoftDeletable, SoftDeletableQuerySet
+from records.serialization import occurrence
 from users.models import User
 
 PRICE_DIGITS, PRICE_DECIMALS = 15, 4
@@ -95,13 +98,20 @@ class StockQuerySet(SoftDeletableQuerySet):
 
 
 class StockManager(LiveManager.from_queryset(StockQuerySet)):  # type: ignore[misc]
-    def get_by_natural_key(self, username: str, name: str, created_at: str) -> "Stock":
-        """For fixtures, which have no ids: deleted rows too, so that loading twice makes nothing twice."""
-        owned = self.model.all_objects.filter(owner__username=username, name=name, created_at=created_at)
-        found = owned.order_by("id").first()
-        if found is None:
+    def get_by_natural_key(self, username: str, name: str, created_at: str, position: int = 0) -> "Stock":
+        """Return the stock of a fixture's natural key, deleted or not; several are told apart by `position`."""
+        moment = parse_datetime(created_at)
+        if moment is None:
             raise self.model.DoesNotExist
-        return found
+        of_owner = self.model.all_objects.using(self.db).filter(owner__username=username, name=name)
+        found = list(of_owner.filter(created_at=moment).order_by("id"))
+        if position >= len(found) and moment.microsecond % 1000 == 0:
+            # Older fixtures have milliseconds only.
+            end = moment + timedelta(milliseconds=1)
+            found += of_owner.filter(created_at__gt=moment, created_at__lt=end).order_by("id")
+        if position >= len(found):
+            raise self.model.DoesNotExist
+        return found[position]
 
 
 class Stock(SoftDeletable):
@@ -163,7 +173,14 @@ class Stock(SoftDeletable):
     def __str__(self) -> str:
         return f"{self.quantity} {self.name}"
 
-    def natural_key(self) -> tuple[str, str, str]:
-        return (self.owner.username, self.name, self.created_at.isoformat())
+    def natural_key(self) -> tuple[str | int, ...]:
+        """Return owner, symbol and time; then the position among the stocks that share them, unless it is the first."""
+        key = (self.owner.username, self.name.upper(), self.created_at.isoformat())
+        if self.pk is None:
+            position = occurrence((Stock, key))
+        else:
+            namesakes = Stock.all_objects.using(self._state.db).filter(owner_id=self.owner_id, name=self.name)
+            position = namesakes.filter(created_at=self.created_at, pk__lt=self.pk).count()
+        return (*key, position) if position else key
 
     natural_key.dependencies = ["users.user"]  # type: ignore[attr-defined]

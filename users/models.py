@@ -298,7 +298,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
 
     def get_by_natural_key(self, username: str) -> "User":
         """Deleted users too: their username stays theirs while they can be restored."""
-        return self.model.all_objects.get(username__lower=username.lower())
+        return self.model.all_objects.using(self.db).get(username__lower=username.lower())
 
     def free_username(self, name: str) -> str:
         """A username nobody has, derived from a person's name: "John Doe" → `john-doe`, else `john-doe-2`, …"""

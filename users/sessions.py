@@ -298,6 +298,11 @@ class SpentToken(models.Model):
         return self.token_hash[:8]
 
 
+class IdentityManager(models.Manager["Identity"]):
+    def get_by_natural_key(self, provider: str, subject: str) -> "Identity":
+        return self.get(provider=provider, subject=subject)
+
+
 class Identity(models.Model):
     """Who somebody is to an OpenID Connect provider: `subject` never changes there, an e-mail address may."""
 
@@ -306,6 +311,8 @@ class Identity(models.Model):
     subject = models.CharField(max_length=255)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = IdentityManager()
+
     class Meta:
         db_table = "identities"
         verbose_name_plural = "identities"
@@ -313,3 +320,8 @@ class Identity(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject} at {self.provider}"
+
+    def natural_key(self) -> tuple[str, str]:
+        return (self.provider, self.subject)
+
+    natural_key.dependencies = ["users.user"]  # type: ignore[attr-defined]

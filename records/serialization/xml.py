@@ -1,0 +1,28 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers import xml_serializer
+from django.utils.xmlutils import SimplerXMLGenerator
+
+from records.serialization import SystemRowsByName
+
+Deserializer = xml_serializer.Deserializer
+
+
+class ExactXMLGenerator(SimplerXMLGenerator):
+    """Escape carriage returns, which every XML parser reads as line feeds."""
+
+    def characters(self, content: str) -> None:
+        first, *others = content.split("\r")
+        super().characters(first)
+        for part in others:
+            self.ignorableWhitespace("&#13;")
+            super().characters(part)
+
+
+class Serializer(SystemRowsByName, xml_serializer.Serializer):
+    def start_serialization(self) -> None:
+        stream: Any = self.stream
+        self.xml = ExactXMLGenerator(stream, self.options.get("encoding", settings.DEFAULT_CHARSET))
+        self.xml.startDocument()
+        self.xml.startElement("django-objects", {"version": "1.0"})
