@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.db.backends.signals import connection_created
@@ -6,6 +8,7 @@ from django.db.models.functions import Lower, Upper
 from django.db.models.signals import pre_delete
 
 from records.append_only import register_functions
+from records.db.text import LOOKUPS, simple_upper
 
 
 def echo_sql(connection, **kwargs) -> None:
@@ -16,7 +19,11 @@ def echo_sql(connection, **kwargs) -> None:
 def know_every_letter(connection, **kwargs) -> None:
     """SQLite's own UPPER knows ASCII only. No index rests on it, as one does on LOWER."""
     if connection.vendor == "sqlite":
-        connection.connection.create_function("UPPER", 1, lambda text: text and str(text).upper(), deterministic=True)
+        connection.connection.create_function("UPPER", 1, _upper, deterministic=True)
+
+
+def _upper(value: Any) -> Any:
+    return simple_upper(value if isinstance(value, str) else str(value)) if value is not None else None
 
 
 def log_ends_of_relations() -> None:
@@ -43,6 +50,9 @@ class RecordsConfig(AppConfig):
         TextField.register_lookup(Lower)
         CharField.register_lookup(Upper)
         TextField.register_lookup(Upper)
+        for lookup in LOOKUPS:
+            CharField.register_lookup(lookup)
+            TextField.register_lookup(lookup)
         connection_created.connect(know_every_letter)
         connection_created.connect(register_functions)
         log_ends_of_relations()

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import django_filters
 from django import forms
-from django.db import connections
 from django.db.models import Q, QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.filters import BaseFilterBackend
@@ -202,13 +201,9 @@ class SearchBackend(BaseFilterBackend):
         fields = getattr(view, "search_fields", ())
         if not text or not fields:
             return queryset
-        lookup = "icontains"
-        if not text.isascii() and connections[queryset.db].vendor == "sqlite":
-            # SQLite's LIKE knows the case of ASCII letters only; see records.apps for its UPPER.
-            lookup, text = "upper__contains", text.upper()
         condition = Q()
         for name in fields:
-            condition |= Q(**{f"{name}__{lookup}": text})
+            condition |= Q(**{f"{name}__icontains": text})
         return queryset.filter(condition)
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict]:
