@@ -16,6 +16,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from records import audit
+from records.db.text import LineField
 from records.expressions import AnyOf, Differs
 from records.history import AuditEntry, Change, as_json, as_stored, is_same_moment
 
@@ -664,7 +665,7 @@ class SoftDeletable(Record):
 
     deleted_at = models.DateTimeField(null=True, editable=False, help_text="When the row was deleted.")
     deleted_by = models.BigIntegerField(null=True, editable=False, help_text="Id of the user who deleted the row.")
-    deletion_reason = models.CharField(
+    deletion_reason = LineField(
         max_length=200, blank=True, default="", editable=False, help_text="Why the row was deleted."
     )
     # Rows that were deleted together carry the same one, so that restoring brings back exactly those.

@@ -1,5 +1,6 @@
 """People: account and profile."""
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -27,14 +28,13 @@ from django.utils.text import slugify
 from records import audit
 from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.db.clock import database_now
+from records.db.text import CAPITALS, LineField, LinesField
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
 from users import passwords
 from users.outbox import QueuedMail
 from users.sessions import Identity, Session
 
-# Written out, because neither database tells capitals beyond ASCII in every locale.
-CAPITALS = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽȘȚΆΈ-ΊΌΎΏΑ-ΡΣ-ΫЀ-Я"
 NAME_MESSAGE = "Name must start with a capital letter"
 # How often a derived username may be lost to a request that runs at the same time.
 NAMESAKES_AT_ONCE = 20
@@ -45,6 +45,15 @@ PROFILE = frozenset({"name", "gender", "age", "bio", "phone_number"})
 # Nobody changes these of their own row without their password, not by undoing a change either.
 ADDRESSES = {"email", "pending_email"}
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
+
+
+def starts_with_capital(name: str) -> None:
+    """Validate that a name starts with an upper or title case letter (Unicode's Lu, Lt) of any script.
+
+    Letters of scripts without case, such as 中 and ع, are not capitals.
+    """
+    if not re.match(f"[{CAPITALS}]", name):
+        raise ValidationError(NAME_MESSAGE, code="capital")
 
 
 class UserQuerySet(SoftDeletableQuerySet):
@@ -342,15 +351,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         max_length=255, null=True, editable=False, help_text="Address that replaces `email` when it is confirmed."
     )
     password = models.CharField(max_length=128)
-    name = models.CharField(
+    name = LineField(
         max_length=40,
         null=True,
         blank=True,
-        validators=[
-            MinLengthValidator(3),
-            RegexValidator(f"^[{CAPITALS}]", NAME_MESSAGE),
-            RegexValidator(r"[\r\n]", "Use one line of text.", inverse_match=True),
-        ],
+        validators=[MinLengthValidator(3), starts_with_capital],
         help_text="3–40 characters, starting with a capital letter.",
     )
     gender = models.CharField(max_length=6, choices=Gender.choices, null=True, blank=True, help_text="Gender.")
@@ -360,7 +365,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         validators=[MinValueValidator(0), MaxValueValidator(150)],
         help_text="Age in years, 0–150.",
     )
-    bio = models.TextField(
+    bio = LinesField(
         null=True, blank=True, validators=[MaxLengthValidator(2000)], help_text="About the person, ≤ 2,000 characters."
     )
     phone_number = models.CharField(

@@ -21,6 +21,7 @@ from rest_framework.exceptions import APIException
 
 from records import audit
 from records.db.clock import DatabaseNow
+from records.db.text import printable
 from records.history import AuditEntry, Change
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def hash_token(token: str) -> str:
 
 
 def _device(request: HttpRequest) -> dict[str, Any]:
-    return {"ip": audit.client_ip(request), "user_agent": request.headers.get("User-Agent", "")[:300]}
+    return {"ip": audit.client_ip(request), "user_agent": printable(request.headers.get("User-Agent", "")[:300])}
 
 
 class Limit(NamedTuple):

@@ -17,6 +17,7 @@ from rest_framework.settings import api_settings
 from rest_framework.validators import UniqueValidator
 
 from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
+from records.db.text import LineField, LinesField, normalised
 from records.models import Record, SoftDeletable
 from records.rest.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, shown
 
@@ -130,6 +131,13 @@ class UUIDField(serializers.UUIDField):
         return super().to_internal_value(data)
 
 
+class TextField(serializers.CharField):
+    """Text in NFC, as it is stored."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return normalised(super().to_internal_value(data))
+
+
 class JSONField(serializers.JSONField):
     def to_internal_value(self, data: Any) -> Any:
         if getattr(data, "is_json_string", False):  # from an HTML form
@@ -154,6 +162,8 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         models.FloatField: FloatField,
         models.UUIDField: UUIDField,
         models.JSONField: JSONField,
+        LineField: TextField,
+        LinesField: TextField,
     }
 
     Meta: ClassVar[Any]

@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from records.constraints import BIGINT_MAX
+from records.db.text import one_line
 from records.models import SoftDeletable
 from records.rest.errors import Conflict
 from records.rest.filters import RecordFilterBackend, SearchBackend
@@ -317,6 +318,10 @@ class SoftDeletableViewSet(RecordViewSet):
         reason = self.request.query_params.get("reason", "")
         if len(reason) > 200:
             raise ValidationError({"reason": ["Ensure this value has at most 200 characters."]})
+        try:
+            one_line(reason)
+        except ModelValidationError as error:
+            raise ValidationError({"reason": error.messages}) from None
         instance.delete(reason=reason)
 
     @extend_schema(request=None)

@@ -17,6 +17,7 @@ from django.db import models
 from django.utils.text import capfirst
 
 from records.constraints import plain_json
+from records.db.text import LineField, LinesField
 from records.models import Record, SoftDeletable
 from records.rest.hints import did_you_mean
 
@@ -35,6 +36,8 @@ SQL_RESERVED = frozenset(
     """.split()  # noqa: SIM905
 )
 LONGEST_NAME = 50
+#: Columns that are not Django's own.
+COLUMNS: dict[str, Any] = {"LineField": LineField, "LinesField": LinesField}
 
 
 class SpecificationError(Exception):
@@ -129,6 +132,14 @@ class Kind:
     bad: tuple[str, ...] = ()
 
     @property
+    def column_class(self) -> Any:
+        return COLUMNS.get(self.column) or getattr(models, self.column)
+
+    @property
+    def constructor(self) -> str:
+        return self.column if self.column in COLUMNS else f"models.{self.column}"
+
+    @property
     def can_be_unique(self) -> bool:
         return self.is_indexed and self.name not in {"bool", "choice", "user"}
 
@@ -140,9 +151,9 @@ _FLOAT = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("str", "CharField", {"max_length": 255}, "up to 255 characters", "TextFilter", is_searched=True,
+        Kind("str", "LineField", {"max_length": 255}, "up to 255 characters", "TextFilter", is_searched=True,
              samples=('"Alpha"', '"Beta"'), sample='f"LABEL {number}"', bad=('"x" * 256', "[]")),
-        Kind("text", "TextField", {}, "a text of any length", is_searched=True, is_indexed=False,
+        Kind("text", "LinesField", {}, "a text of any length", is_searched=True, is_indexed=False,
              samples=('"Alpha"', '"Beta"'), sample='f"LABEL {number}"', bad=("{}", r'"\0"')),
         Kind("int", "BigIntegerField", {}, "a whole number", "IntegerFilter", _number("[+-]?[0-9]{1,30}", int), _ORDER,
              samples=("1", "2"), sample="number", bad=('"many"', "2**63", "True")),
@@ -388,7 +399,7 @@ class _Reader:
             raise self.error(f"'{text}' is no {made.kind.name}: {made.kind.hint}.") from None
         if not isinstance(value, Code):
             try:
-                getattr(models, made.kind.column)(**made.kind.arguments, blank=True).clean(value, None)
+                made.kind.column_class(**made.kind.arguments, blank=True).clean(value, None)
             except ValidationError as error:
                 raise self.error(f"'{text}' does not fit: {error.messages[0]}") from None
         return source(value)

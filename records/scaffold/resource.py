@@ -259,6 +259,7 @@ class Resource:
             "timezone": "django.utils", "SearchIndex": "records.constraints", "Unique": "records.constraints",
             "deleted_index": "records.constraints", "live_index": "records.constraints",
             "plain_json": "records.constraints", "sort_index": "records.constraints",
+            "LineField": "records.db.text", "LinesField": "records.db.text",
         }  # fmt: skip
         found = [(module, name) for name, module in known.items() if re.search(rf"(?<![\w.\"]){name}\b", code)]
         found += [("datetime", "")] if "dt." in code else []
@@ -314,7 +315,7 @@ class Resource:
         if each.is_optional:
             arguments += ["null=True", "blank=True"]
         arguments.append(f'help_text="{self.help_text(each)}"')
-        return f"models.{each.kind.column}({', '.join(arguments)})"
+        return f"{each.kind.constructor}({', '.join(arguments)})"
 
     @staticmethod
     def on_delete(each: Field) -> str:

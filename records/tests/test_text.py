@@ -1,0 +1,235 @@
+"""What texts may contain, and what "whatever the case" means: the same on both databases."""
+
+import sys
+import unicodedata
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+from django.db import IntegrityError, connection, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.test import Client as Browser
+
+from records.db.text import CAPITALS, lines, one_line, simple_upper
+from users.models import CAPITALS as USED
+from users.models import User, starts_with_capital
+
+USERS = "/api/v1/users"
+EVERY_CHARACTER = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
+
+# Whatever the case
+
+#: Name, what finds it, what does not.
+SEARCHES = [
+    ("Straße", ["ß", "straß", "STRAß"], ["SS", "ss", "ẞ"]),
+    ("STRASSE", ["ss", "Strasse"], ["ß", "ẞ"]),
+    ("STRAẞE", ["ẞ"], ["ß", "SS"]),
+    ("İstanbul", ["İ", "STANBUL"], ["istanbul", "ıstanbul"]),
+    ("Ilık", ["ı", "ILIK", "ilik", "I"], ["İ"]),
+    ("Ὀδυσσεύς", ["σ", "ς", "ΔΥΣΣ", "ὀδυσσεύσ"], ["οδ"]),
+    ("Renée", ["é", "É", "e\u0301", "E\u0301", "REN"], ["renee"]),
+    ("Rene\u0301e", ["é", "É", "e\u0301"], ["renee"]),
+    ("Ａlpha", ["ａ", "Ａ", "LPHA"], ["alpha"]),
+    ("Ǆemal", ["ǆ", "ǅ", "Ǆ"], ["dž"]),
+    ("Ada ſmith", ["smith", "SMITH", "ſ"], []),
+    ("Ada \ufb01n", ["\ufb01"], ["fi"]),
+    ("Ada ᾳ", ["ᾳ", "ᾼ"], ["ΑΙ"]),
+    ("Ada 100%_\\", ["0%", "_", "\\", "%_\\"], ["1%0", "a_a"]),
+    ("Ada 𐐨", ["𐐀", "𐐨"], []),
+]
+
+
+def found(client, text):
+    return [row["id"] for row in client.get(USERS, {"search": text, "size": 200}).json()["items"]]
+
+
+def found_in_admin(client, text):
+    browser = Browser()
+    browser.force_login(client.user)
+    page = browser.get("/admin/users/user/", {"q": text})
+    assert page.status_code == 200
+    return [row.pk for row in page.context["cl"].result_list]
+
+
+@pytest.mark.parametrize(("name", "texts", "others"), SEARCHES)
+@pytest.mark.parametrize("search", [found, found_in_admin])
+def test_search_has_one_meaning_of_case(superuser, make_user, search, name, texts, others):
+    user = make_user(name=name, username="12345", email=None)
+    assert [text for text in texts if user.pk not in search(superuser, text)] == []
+    assert [text for text in others if user.pk in search(superuser, text)] == []
+
+
+@pytest.mark.parametrize(("lookup", "text"), [("iexact", "ILIK"), ("istartswith", "ıL"), ("iendswith", "IK")])
+def test_every_lookup_has_it(make_user, lookup, text):
+    user = make_user(name="Ilık")
+    assert User.objects.filter(**{f"name__{lookup}": text}).get() == user
+
+
+def test_every_character_has_the_same_upper_case(db):
+    """Of those that this Python knows: PostgreSQL may know others."""
+    text = "".join(character for character in EVERY_CHARACTER if unicodedata.category(character) != "Cn")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT UPPER(%s)", [text])
+        [upper] = cursor.fetchone()
+    assert len(upper) == len(text)
+    pairs = zip(text, upper, simple_upper(text), strict=True)
+    assert [(old, theirs, ours) for old, theirs, ours in pairs if theirs != ours] == []
+
+
+def test_search_of_postgresql_uses_its_index(make_user):
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite scans.")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "users_search" in User.all_objects.filter(name__icontains="Ándré").explain()
+
+
+# Normal form
+
+
+def test_names_are_stored_in_one_spelling(superuser, owner):
+    answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301va", "bio": "o\u0308"})
+    assert (answer.json()["name"], answer.json()["bio"]) == ("Éva", "ö")
+    version = answer.json()["version"]
+    again = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301va", "bio": "o\u0308"})
+    assert again.json()["version"] == version
+    User.objects.filter(pk=owner.user.pk).update(name="A\u030ase")
+    assert User.objects.get(name="A\u030ase").name == "Åse"
+
+
+def test_length_is_that_of_what_is_stored(superuser, owner):
+    assert superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301a"}).status_code == 400
+    assert superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301" * 40}).status_code == 200
+
+
+def test_older_names_are_rewritten(make_user):
+    migration = import_module("users.migrations.0007_normalised_names")
+    user, short = make_user(bio="x"), make_user()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET name = %s, bio = %s WHERE id = %s", ["E\u0301va", "o\u0308", user.pk])
+        cursor.execute("UPDATE users SET name = %s WHERE id = %s", ["E\u0301a", short.pk])
+    historical = MigrationLoader(None).project_state(("users", "0007_normalised_names")).apps
+    migration.normalise(historical, connection.schema_editor())
+    assert User.objects.values_list("name", "bio", "version").get(pk=user.pk) == ("Éva", "ö", 2)
+    assert User.objects.values_list("name").get(pk=short.pk) == ("E\u0301a",)
+
+
+# Capitals
+
+
+def test_capitals_are_those_of_unicode():
+    known = {character for character in EVERY_CHARACTER if unicodedata.category(character) in {"Lu", "Lt"}}
+    ours = set()
+    for character in EVERY_CHARACTER:
+        try:
+            starts_with_capital(character)
+            ours.add(character)
+        except ValidationError:
+            pass
+    assert CAPITALS == USED
+    assert ours == known if sys.version_info < (3, 12) else ours <= known
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Əli", "Ñandú", "Ωmega", "Ǆemal", "ǅemal", "Ąžuolas", "Ḱarl", "Ẽva", "Ṧam", "Ꙁima", "Ⴀna", "Აბა", "𐐀bcd",
+        "Ａda", "Ɓala", "Արամ", "Ӏсa", "E\u0301va", "Ỹna",
+    ],
+)  # fmt: skip
+def test_name_may_start_with_any_capital(superuser, owner, make_user, name):
+    answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": name})
+    assert (answer.status_code, answer.json()["name"]) == (200, unicodedata.normalize("NFC", name))
+    User.objects.filter(pk=make_user().pk).update(name=name)
+
+
+@pytest.mark.parametrize("name", ["ada", "əli", "ñandú", "ßeta", "中文字", "عمر", "1st", "ⓐda", "-Ada", "ªda", "Ⅷ th"])
+def test_name_that_starts_otherwise_is_refused(superuser, owner, name):
+    answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": name})
+    assert answer.json()["errors"] == {"name": ["Name must start with a capital letter"]}
+    with pytest.raises(IntegrityError, match="users_name_check"), transaction.atomic():
+        User.objects.filter(pk=owner.user.pk).update(name=name)
+
+
+def test_going_back_names_who_is_in_the_way(make_user):
+    migration = import_module("users.migrations.0006_capitals_of_every_script")
+    make_user(name="Éva")
+    migration.refuse_other_capitals(apps, connection.schema_editor())
+    user = make_user(name="Əli")
+    with pytest.raises(CommandError, match=rf"names of 1 users first, beginning with the ids {user.pk}\."):
+        migration.refuse_other_capitals(apps, connection.schema_editor())
+
+
+# Characters that nobody sees
+
+LINE_BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
+INVISIBLE = [
+    "\t", "\x01", "\x1b", "\x7f", "\x9f", "\xad", "\u034f", "\u061c", "\u115f", "\u180e", "\u200b", "\u200c",
+    "\u200d", "\u200e", "\u200f", "\u202a", "\u202e", "\u2060", "\u2066", "\u2069", "\u3164", "\ufeff", "\ufff9",
+    "\ue000", "\uffff", "\U000e0041", "\U0010fffe",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("character", LINE_BREAKS + INVISIBLE)
+def test_name_has_no_character_that_nobody_sees(superuser, owner, character):
+    name = f"Ada{character}Lovelace"
+    path = f"{USERS}/{owner.user.pk}"
+    answer = superuser.patch(path, {"name": name})
+    expected = "Use one line of text." if character in LINE_BREAKS else f"Remove the character U+{ord(character):04X}"
+    assert answer.status_code == 400
+    [message] = answer.json()["errors"]["name"]
+    assert message.startswith(expected)
+    assert superuser.delete(f"{path}", QUERY_STRING=f"reason={encoded(name)}").status_code == 400
+    with pytest.raises(ValidationError):
+        User(username="ada", name=name).full_clean()
+
+
+def encoded(text):
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\x01", "\u2028"])
+def test_admin_refuses_it_too(superuser, owner, character):
+    browser = Browser()
+    browser.force_login(superuser.user)
+    form = browser.get(f"/admin/users/user/{owner.user.pk}/change/").context["adminform"].form
+    data = {name: value for name, value in form.initial.items() if isinstance(value, str)}
+    page = browser.post(f"/admin/users/user/{owner.user.pk}/change/", data | {"name": f"Ada{character}x"})
+    assert page.status_code == 200
+    assert list(page.context["adminform"].form.errors) == ["name"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ada 👩\u200d💻", "Ada 👩🏽\u200d🚀", "Ada ❤\ufe0f\u200d🔥", "Ali (علی\u200cرضا)", "Ada क्\u200dष",
+        "Ada, née 𠮷", "Ada – O’Neil", "Ada \u00a0B",
+    ],
+)  # fmt: skip
+def test_joiners_are_allowed_where_scripts_need_them(superuser, owner, name):
+    answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": name})
+    assert (answer.status_code, answer.json().get("name")) == (200, name)
+
+
+def test_bio_may_have_lines_but_no_control_characters(superuser, owner):
+    path = f"{USERS}/{owner.user.pk}"
+    text = "First\tline\r\nsecond \u200f\u2028 third"
+    assert superuser.patch(path, {"bio": text}).json()["bio"] == text
+    for character in ("\x01", "\x1b", "\x9f", "\x7f"):
+        assert list(superuser.patch(path, {"bio": f"a{character}b"}).json()["errors"]) == ["bio"]
+
+
+def test_program_that_signs_in_is_shown_on_one_line(anonymous, make_user):
+    make_user(username="ada", password="correct-horse-7-battery")
+    login = {"username": "ada", "password": "correct-horse-7-battery"}
+    tokens = anonymous.post("/api/v1/auth/login", login, HTTP_USER_AGENT="curl\t8\x9b2J\xad").json()
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens['access_token']}")
+    assert anonymous.get("/api/v1/auth/sessions").json()["items"][0]["user_agent"].split() == ["curl", "8", "2J"]
+
+
+@pytest.mark.parametrize("text", ["", "a", "é", "x" * 10_000, "👩‍💻" * 1_000])
+def test_visible_text_is_valid(text):
+    one_line(text)
+    lines(text)
