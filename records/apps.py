@@ -8,6 +8,7 @@ from django.db.models.functions import Lower, Upper
 from django.db.models.signals import pre_delete
 
 from records.append_only import register_functions
+from records.db import exact
 from records.db.text import LOOKUPS, simple_upper
 
 
@@ -16,10 +17,11 @@ def echo_sql(connection, **kwargs) -> None:
     connection.force_debug_cursor = True
 
 
-def know_every_letter(connection, **kwargs) -> None:
-    """SQLite's own UPPER knows ASCII only. No index rests on it, as one does on LOWER."""
+def add_functions(connection, **kwargs) -> None:
+    """Give SQLite an UPPER that knows more than ASCII, on which no index rests, and exact arithmetic."""
     if connection.vendor == "sqlite":
         connection.connection.create_function("UPPER", 1, _upper, deterministic=True)
+        exact.register(connection.connection)
 
 
 def _upper(value: Any) -> Any:
@@ -53,7 +55,7 @@ class RecordsConfig(AppConfig):
         for lookup in LOOKUPS:
             CharField.register_lookup(lookup)
             TextField.register_lookup(lookup)
-        connection_created.connect(know_every_letter)
+        connection_created.connect(add_functions)
         connection_created.connect(register_functions)
         log_ends_of_relations()
         if settings.SQL_ECHO:

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 from django.core.validators import RegexValidator
 from django.db import models, transaction
-from django.db.models import Count, F, Func, Q, Sum, Window
-from django.db.models.functions import Cast, Round
+from django.db.models import Count, F, Func, Q, Window
 from django.utils.dateparse import parse_datetime
 
 from records.constraints import BIGINT_MAX, GreaterThanValidator, SearchIndex, deleted_index, live_index
+from records.db.exact import ExactProduct, ExactQuotient, ExactSum, ExactTotal
 from records.expressions import Mapped
 from records.models import LiveManager, SoftDeletable, SoftDeletableQuerySet
 from records.serialization import occurrence
@@ -29,29 +29,8 @@ class SymbolField(models.CharField):
         return value.upper() if isinstance(value, str) else value
 
 
-class Wide(Cast):
-    """A whole number that may be summed past the largest one of the database; SQLite has floats for that."""
-
-    def as_sqlite(self, compiler, connection, **context):
-        [number] = self.source_expressions
-        return Cast(number, models.FloatField()).as_sql(compiler, connection, **context)
-
-
-class Quotient(Func):
-    """Exact on PostgreSQL; on SQLite, where whole numbers would divide to whole numbers, a float."""
-
-    template = "(%(expressions)s)"
-    arg_joiner = " / "
-
-    def as_sqlite(self, compiler, connection, **context):
-        dividend, divisor = self.source_expressions
-        clone = self.copy()
-        clone.set_source_expressions([Cast(dividend, models.FloatField()), divisor])
-        return clone.as_sql(compiler, connection, **context)
-
-
 class GrandTotal(Func):
-    """The sum of a group's value over all groups."""
+    """The sum of a group's count over all groups."""
 
     function = "SUM"
     window_compatible = True
@@ -66,21 +45,19 @@ class StockQuerySet(SoftDeletableQuerySet):
 
         One aggregate query; the largest value first.
         """
-        money = models.DecimalField(max_digits=38, decimal_places=PRICE_DECIMALS)
-        quantity = Wide("quantity", models.DecimalField(max_digits=38, decimal_places=0))
-        value = Sum(F("price") * quantity, output_field=money)
+        value = ExactSum(ExactProduct("price", "quantity"))
         return (
             self.order_by()
             .values("name")
             # `value` first: behind it, "quantity" means the sum.
-            .annotate(value=value, positions=Count("id"), quantity=Sum(quantity))
+            .annotate(value=value, positions=Count("id"), quantity=ExactSum("quantity"))
             .annotate(
-                price=Round(Quotient(F("value"), F("quantity")), PRICE_DECIMALS, output_field=money),
+                price=ExactQuotient("value", "quantity", PRICE_DECIMALS),
                 total_positions=Window(GrandTotal(F("positions"), output_field=models.BigIntegerField())),
-                total_quantity=Window(GrandTotal(F("quantity"), output_field=money)),
-                total_value=Window(GrandTotal(F("value"), output_field=money)),
+                total_quantity=Window(ExactTotal("quantity")),
+                total_value=Window(ExactTotal("value")),
             )
-            .annotate(share=Round(Quotient(F("value"), F("total_value")), SHARE_DECIMALS, output_field=money))
+            .annotate(share=ExactQuotient("value", "total_value", SHARE_DECIMALS))
             .order_by("-value", "name")
         )
 

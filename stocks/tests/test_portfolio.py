@@ -1,5 +1,5 @@
 import json
-from decimal import Decimal, localcontext
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 import pytest
 from django.db import connection
@@ -9,11 +9,6 @@ from stocks.models import Stock
 
 LARGEST = 2**63 - 1
 LARGEST_PRICE = "99999999999.9999"
-
-
-def exactly(value):
-    """SQLite computes with floats: what passes 15 digits is right in the first 15."""
-    return value if connection.vendor == "postgresql" else pytest.approx(value, rel=Decimal("1e-14"))
 
 
 def url(client):
@@ -53,15 +48,15 @@ def test_cents_add_up(owner, make_stock):
 
 def test_large_positions_are_exact(owner, make_stock):
     make_stock(owner.user, name="AAPL", quantity=123456789, price="99999.9999")
-    assert portfolio(owner)["value"] == exactly(Decimal("99999.9999") * 123456789)
+    assert portfolio(owner)["value"] == Decimal("99999.9999") * 123456789
 
 
 def test_sum_of_quantities_may_pass_bigint(owner, make_stock):
     make_stock(owner.user, quantity=LARGEST, price=1)
     make_stock(owner.user, quantity=LARGEST, price=1)
     answer = portfolio(owner)
-    assert (answer["quantity"], answer["value"]) == (exactly(2 * LARGEST), exactly(2 * LARGEST))
-    assert (answer["by_symbol"][0]["quantity"], answer["by_symbol"][0]["price"]) == (exactly(2 * LARGEST), 1)
+    assert (answer["quantity"], answer["value"]) == (2 * LARGEST, 2 * LARGEST)
+    assert (answer["by_symbol"][0]["quantity"], answer["by_symbol"][0]["price"]) == (2 * LARGEST, 1)
 
 
 def test_largest_values_are_exact(owner, make_stock):
@@ -70,9 +65,89 @@ def test_largest_values_are_exact(owner, make_stock):
     answer = portfolio(owner)
     with localcontext(prec=50):
         value = Decimal(LARGEST_PRICE) * LARGEST
-        assert [row["value"] for row in answer["by_symbol"]] == [exactly(value)] * 2
-        assert answer["value"] == exactly(2 * value)
+        assert [row["value"] for row in answer["by_symbol"]] == [value] * 2
+        assert answer["value"] == 2 * value
     assert [row["share"] for row in answer["by_symbol"]] == [Decimal("0.5")] * 2
+
+
+def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
+    """More than a double holds, in each sum, product and quotient."""
+    prices = ["99999999999.9999", "0.0001", "33333333333.3333", "12345678901.2345"]
+    made = [("AAPL" if number % 3 else "MSFT", Decimal(prices[number % 4]), LARGEST - number) for number in range(60)]
+    for name, price, quantity in made:
+        make_stock(owner.user, name=name, price=price, quantity=quantity)
+    answer = portfolio(owner)
+    with localcontext(prec=80):
+        total = sum(price * quantity for _, price, quantity in made)
+        assert (answer["positions"], answer["quantity"]) == (60, sum(quantity for *_, quantity in made))
+        assert answer["value"] == total
+        for row in answer["by_symbol"]:
+            own = [(price, quantity) for name, price, quantity in made if name == row["name"]]
+            quantity, value = sum(count for _, count in own), sum(price * count for price, count in own)
+            assert (row["positions"], row["quantity"], row["value"]) == (len(own), quantity, value)
+            assert row["price"] == (value / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+            assert row["share"] == (value / total).quantize(Decimal("0.000001"), ROUND_HALF_UP)
+
+
+@pytest.mark.parametrize(
+    ("positions", "price"),
+    [
+        ([(1, "0.0001"), (1, "0.0002")], "0.0002"),  # half is rounded up
+        ([(LARGEST, "0.0001"), (LARGEST - 1, "0.0002")], "0.0001"),  # and what is less is not, however little
+        ([(LARGEST - 1, "0.0001"), (LARGEST, "0.0002")], "0.0002"),
+        ([(LARGEST, "99999999999.9999")] * 3, "99999999999.9999"),
+    ],
+)
+def test_mean_price_is_rounded_once(owner, make_stock, positions, price):
+    for quantity, each in positions:
+        make_stock(owner.user, quantity=quantity, price=each)
+    assert portfolio(owner)["by_symbol"][0]["price"] == Decimal(price)
+
+
+def test_values_that_differ_in_the_last_digit_are_in_order(owner, make_stock):
+    for name, quantity in (("A", LARGEST - 1), ("C", LARGEST), ("B", LARGEST)):
+        make_stock(owner.user, name=name, price="99999999999.9999", quantity=quantity)
+    assert [row["name"] for row in portfolio(owner)["by_symbol"]] == ["B", "C", "A"]
+
+
+@pytest.mark.parametrize("field", ["price", "quantity"])
+def test_filters_and_sorts_know_every_digit(owner, make_stock, field):
+    low, middle, high = {
+        "price": ("99999999999.9997", "99999999999.9998", "99999999999.9999"),
+        "quantity": (LARGEST - 2, LARGEST - 1, LARGEST),
+    }[field]
+    for value in (middle, high, low):
+        make_stock(owner.user, **{field: value})
+
+    def values(**parameters):
+        text = owner.get("/api/v1/stocks", {"fields": field, **parameters}).content
+        return [str(row[field]) for row in json.loads(text, parse_float=Decimal)["items"]]
+
+    low, middle, high = map(str, (low, middle, high))
+    assert values(**{field: middle}) == [middle]
+    assert values(**{f"{field}__gt": middle}) == [high]
+    assert values(**{f"{field}__lt": middle}) == [low]
+    assert values(**{f"{field}__gte": middle, "sort_by": field}) == [middle, high]
+    assert values(**{f"{field}__lte": middle, "sort_by": f"-{field}"}) == [middle, low]
+    link, paged = f"/api/v1/stocks?cursor=&size=1&sort_by={field}&fields={field}", []
+    while link:
+        page = json.loads(owner.get(link).content, parse_float=Decimal)
+        paged += [str(row[field]) for row in page["items"]]
+        link = page["links"]["next"]
+    assert paged == [low, middle, high]
+
+
+def test_repricing_and_the_log_know_every_digit(owner, superuser, make_stock):
+    stock = make_stock(owner.user, name="HUGE", price="99999999999.9998", quantity=LARGEST)
+    prices = json.dumps({"prices": {"HUGE": 0}}).replace("0}", "99999999999.9999}")
+    answer = superuser.generic("POST", "/api/v1/stocks/reprice", prices, content_type="application/json")
+    assert answer.json()["updated"] == {"HUGE": 1}
+    history = json.loads(owner.get(f"/api/v1/stocks/{stock.pk}/history").content, parse_float=Decimal)["items"]
+    assert history[0]["changes"] == {"price": [Decimal("99999999999.9998"), Decimal("99999999999.9999")]}
+    assert history[1]["changes"]["quantity"] == [None, LARGEST]
+    undone = superuser.post("/api/v1/admin/audit-logs/undo", {"request_id": answer.headers["X-Request-ID"]})
+    assert undone.status_code == 200
+    assert Stock.objects.get(pk=stock.pk).price == Decimal("99999999999.9998")
 
 
 def test_mean_price_is_weighted(owner, make_stock):
