@@ -19,6 +19,9 @@ from users.models import User
 
 PRICE_DIGITS, PRICE_DECIMALS = 15, 4
 SHARE_DECIMALS = 6
+# Of indices (^GSPC), currencies (EURUSD=X, BTC/USD), companies (M&M), exchanges (NYSE:GE). In a bracket expression.
+SYMBOL_SIGNS = ".^=&/:_-"
+SYMBOL_MESSAGE = "Use letters, digits and the characters . - ^ = & / : _ only."
 
 
 class SymbolField(models.CharField):
@@ -26,7 +29,8 @@ class SymbolField(models.CharField):
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
-        return value.upper() if isinstance(value, str) else value
+        # No other letters are stored; ß, whose upper case is SS, finds nothing.
+        return value.upper() if isinstance(value, str) and value.isascii() else value
 
 
 class GrandTotal(Func):
@@ -101,8 +105,8 @@ class Stock(SoftDeletable):
     )
     name = SymbolField(
         max_length=10,
-        validators=[RegexValidator(r"^[A-Za-z0-9.-]+\Z", "Use letters, digits and the characters . - only.")],
-        help_text="Symbol: 1–10 upper case letters, digits, `.` or `-`; lower case is raised.",
+        validators=[RegexValidator(rf"^[A-Za-z0-9{SYMBOL_SIGNS}]+\Z", SYMBOL_MESSAGE)],
+        help_text="Symbol: 1–10 upper case letters, digits or `. - ^ = & / : _`; lower case is raised.",
     )
     price = models.DecimalField(
         max_digits=PRICE_DIGITS,
@@ -132,9 +136,9 @@ class Stock(SoftDeletable):
                 violation_error_message="Ensure this value is greater than 0.",
             ),
             models.CheckConstraint(
-                condition=Q(name__regex=r"^[A-Z0-9.-]{1,10}\Z"),
+                condition=Q(name__regex=rf"^[A-Z0-9{SYMBOL_SIGNS}]{{1,10}}\Z"),
                 name="stocks_name_check",
-                violation_error_message="Use letters, digits and the characters . - only.",
+                violation_error_message=SYMBOL_MESSAGE,
             ),
         ]
         indexes = [

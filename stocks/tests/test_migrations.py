@@ -4,6 +4,7 @@ from importlib import import_module
 import pytest
 from django.apps import apps as present_apps
 from django.contrib.auth.hashers import is_password_usable
+from django.core.management.base import CommandError
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
@@ -144,3 +145,14 @@ def test_undoing_and_doing_again_seeds_again(seeded):
     remove(historical)
     seed(historical)
     assert usernames() == {"alice", "bob"}
+
+
+def test_going_back_names_symbols_with_new_signs(make_user, make_stock):
+    signs = import_module("stocks.migrations.0004_symbols_with_more_signs")
+    apps = MigrationLoader(None).project_state(("stocks", "0004_symbols_with_more_signs")).apps
+    make_stock(make_user(), name="BRK.B-1")
+    signs.refuse_new_signs(apps, connection.schema_editor())
+    stock = make_stock(make_user(), name="^GSPC")
+    stock.delete()
+    with pytest.raises(CommandError, match=rf"Rename 1 stocks first, beginning with \^GSPC \(id {stock.pk}\)"):
+        signs.refuse_new_signs(apps, connection.schema_editor())

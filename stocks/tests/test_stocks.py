@@ -2,7 +2,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from stocks.models import Stock
@@ -207,7 +207,10 @@ def test_deleted_user_is_refused(staff, make_user):
 # Fields
 
 
-@pytest.mark.parametrize("name", ["aapl", "brk.b", "bf-b", "x", "0700.hk", "abcdefghij"])
+SYMBOLS = ["^gspc", "eurusd=x", "m&m", "btc/usd", "nyse:ge", "a_b", "-", "=", "&", "^.-=&/:_a1"]
+
+
+@pytest.mark.parametrize("name", ["aapl", "brk.b", "bf-b", "x", "0700.hk", "abcdefghij", *SYMBOLS])
 def test_symbol_is_raised_to_upper_case(owner, url, name):
     for answer in (owner.post(URL, AAPL | {"name": name}), owner.patch(url, {"name": name})):
         assert answer.json()["name"] == name.upper()
@@ -216,6 +219,40 @@ def test_symbol_is_raised_to_upper_case(owner, url, name):
 def test_symbol_is_found_in_any_case(owner, stock):
     for query in ("name=aapl", "name=AAPL", "name__in=msft,aapl", "search=aap"):
         assert owner.get(f"{URL}?{query}").json()["total"] == 1
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_symbol_with_signs_is_found_by_every_way(owner, superuser, name):
+    wanted = owner.post(URL, AAPL | {"name": name}).json()
+    owner.post(URL, AAPL | {"name": "QQ"})
+    for parameters in ({"name": name}, {"name__in": f"XYZ,{name}"}, {"search": name}):
+        page = owner.get(URL, parameters | {"size": 1}).json()
+        assert [row["id"] for row in page["items"]] == [wanted["id"]]
+        assert owner.get(page["links"]["last"]).json() == page
+    prices = {"prices": {name: 7}}
+    assert superuser.post(f"{URL}/reprice", prices).json() == {"updated": {name.upper(): 1}, "unknown": []}
+    assert owner.get(f"{URL}/{wanted['id']}").json()["price"] == 7
+    holdings = owner.get(f"/api/v1/users/{owner.user.pk}/portfolio").json()["by_symbol"]
+    assert {row["name"] for row in holdings} == {name.upper(), "QQ"}
+
+
+def test_signs_of_a_symbol_are_no_wildcards(owner):
+    for name in ("AXB", "A_B"):
+        owner.post(URL, AAPL | {"name": name})
+    assert [row["name"] for row in owner.get(URL, {"search": "a_b"}).json()["items"]] == ["A_B"]
+
+
+@pytest.mark.parametrize("name", ["ſ", "ß", "ﬁ"])
+def test_letter_beyond_ascii_finds_no_symbol(owner, name):
+    for symbol in ("S", "SS", "FI"):
+        owner.post(URL, AAPL | {"name": symbol})
+    assert owner.get(URL, {"name": name}).json()["items"] == []
+
+
+def test_database_refuses_other_signs(owner):
+    for name in ("A B", "A,B", "A%", "É", "ABCDEFGHIJK"):
+        with pytest.raises((IntegrityError, DataError)), transaction.atomic():
+            Stock.objects.create(owner=owner.user, name=name, price=1, quantity=1)
 
 
 @pytest.mark.parametrize("price", ["0.0001", "175.5", "190.25", "99999999999.9999", "12345678901.2345", "1"])
@@ -236,6 +273,11 @@ BAD = [
     ("name", "ABCDEFGHIJK"),
     ("name", "BRK B"),
     ("name", "AAPL$"),
+    ("name", "A,B"),
+    ("name", "A%B"),
+    ("name", "A\\B"),
+    ("name", 'A"B'),
+    ("name", "A+B"),
     ("name", "ß"),
     ("name", "É"),
     ("name", None),
