@@ -11,7 +11,7 @@ from django.db.models import Count, F, Func, Q, Window
 from django.utils.dateparse import parse_datetime
 
 from records.constraints import BIGINT_MAX, GreaterThanValidator, SearchIndex, deleted_index, live_index
-from records.db.exact import ExactProduct, ExactQuotient, ExactSum, ExactTotal
+from records.db.exact import ExactQuotient, ExactSum, ExactTotal
 from records.expressions import Mapped
 from records.models import LiveManager, SoftDeletable, SoftDeletableQuerySet
 from records.serialization import occurrence
@@ -49,7 +49,7 @@ class StockQuerySet(SoftDeletableQuerySet):
 
         One aggregate query; the largest value first.
         """
-        value = ExactSum(ExactProduct("price", "quantity"))
+        value = ExactSum("price", "quantity")
         return (
             self.order_by()
             .values("name")

@@ -23,14 +23,12 @@ def read(value: Any) -> int:
     return value * UNIT if isinstance(value, int) else int(Decimal(repr(value)).scaleb(SCALE))
 
 
+def _product(first: Any, second: Any) -> int:
+    return read(first) * second if isinstance(second, int) else read(first) * read(second) // UNIT
+
+
 def written(number: int) -> str:
     return f"{number:0{WIDTH}d}"
-
-
-def _product(first: Any, second: Any) -> str | None:
-    if first is None or second is None:
-        return None
-    return written(read(first) * read(second) // UNIT)
 
 
 def _quotient(dividend: Any, divisor: Any, decimals: int) -> str | None:
@@ -42,18 +40,20 @@ def _quotient(dividend: Any, divisor: Any, decimals: int) -> str | None:
 
 
 class _Sum:
-    """An aggregate, and window function, of sqlite3."""
+    """An aggregate, and window function, of sqlite3: of numbers, or of the products of two."""
 
     def __init__(self) -> None:
         self.total, self.count = 0, 0
 
-    def step(self, value: Any) -> None:
-        if value is not None:
-            self.total, self.count = self.total + read(value), self.count + 1
+    def step(self, value: Any, factor: Any = 1) -> None:
+        if value is not None and factor is not None:
+            self.total += _product(value, factor)
+            self.count += 1
 
-    def inverse(self, value: Any) -> None:
-        if value is not None:
-            self.total, self.count = self.total - read(value), self.count - 1
+    def inverse(self, value: Any, factor: Any = 1) -> None:
+        if value is not None and factor is not None:
+            self.total -= _product(value, factor)
+            self.count -= 1
 
     def value(self) -> str | None:
         return written(self.total) if self.count else None
@@ -63,9 +63,9 @@ class _Sum:
 
 def register(connection: Any) -> None:
     """Give a connection to SQLite the functions that the expressions below call."""
-    connection.create_function("EXACT_PRODUCT", 2, _product, deterministic=True)
     connection.create_function("EXACT_QUOTIENT", 3, _quotient, deterministic=True)
     connection.create_window_function("EXACT_SUM", 1, _Sum)
+    connection.create_window_function("EXACT_SUM", 2, _Sum)
 
 
 class ExactField(models.Field):
@@ -81,14 +81,15 @@ class ExactField(models.Field):
 
 
 class ExactSum(Aggregate):
-    """The sum of a column, or of an expression below."""
+    """The sum of a column, or of the products of two."""
 
     function = "SUM"
+    arg_joiner = " * "
     window_compatible = True
     output_field = ExactField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, function="EXACT_SUM", **context)
+        return self.as_sql(compiler, connection, function="EXACT_SUM", arg_joiner=", ", **context)
 
 
 class ExactTotal(Func):
@@ -100,16 +101,6 @@ class ExactTotal(Func):
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return self.as_sql(compiler, connection, function="EXACT_SUM", **context)
-
-
-class ExactProduct(Func):
-    arity = 2
-    template = "(%(expressions)s)"
-    arg_joiner = " * "
-    output_field = ExactField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="EXACT_PRODUCT(%(expressions)s)", arg_joiner=", ", **context)
 
 
 class ExactQuotient(Func):
