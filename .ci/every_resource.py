@@ -4,14 +4,22 @@ import pytest
 from categories.models import Category
 from categories.tests.factories import make_category
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from gadgets.models import Gadget
 from gadgets.tests.factories import gadget_values, make_gadget
+from holdings.models import Holding
+from holdings.tests.factories import make_holding
 from items.models import Item
 from items.tests.factories import make_item
 from notes.tests.factories import make_note
 from order_lines.tests.factories import make_order_line, order_line_values
+from orders.models import Order
+from orders.tests.factories import make_order, order_values
 from products.tests.factories import make_product
+from transactions.models import Transaction
+from transactions.tests.factories import make_transaction
 
+from stocks.models import Stock
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -90,6 +98,120 @@ def test_what_is_unique_is_so_for_each_owner(owner, stranger):
     again = gadget_values(owner.user) | {"code": "R1"}
     assert owner.post("/api/v1/gadgets", again).json()["errors"] == {"code": ["Code already in use"]}
     assert stranger.post("/api/v1/gadgets", again | {"helper_id": None}).status_code == 201
+
+
+# What refers to stocks
+
+
+@pytest.fixture
+def stock(owner, make_stock):
+    return make_stock(owner.user)
+
+
+@pytest.fixture
+def order(owner, stock):
+    return make_order(owner.user, stock_id=stock.pk)
+
+
+def statuses(client, *rows):
+    paths = {Order: "orders", Holding: "holdings", Transaction: "transactions"}
+    return [client.get(f"/api/v1/{paths[type(row)]}/{row.pk}").status_code for row in rows]
+
+
+def test_what_refers_to_a_stock_goes_with_it_and_comes_back(superuser, owner, stock, order):
+    transaction = make_transaction(owner.user, stock_id=stock.pk, filled_id=order.pk)
+    holding = make_holding(owner.user, stock_id=stock.pk)
+    assert owner.delete(f"/api/v1/stocks/{stock.pk}").status_code == 204
+    assert statuses(owner, order, holding, transaction) == [404, 404, 404]
+    assert superuser.post(f"/api/v1/orders/{order.pk}/restore").status_code == 409
+    assert superuser.post(f"/api/v1/stocks/{stock.pk}/restore").status_code == 200
+    assert statuses(owner, order, holding, transaction) == [200, 200, 200]
+
+
+def test_what_refers_to_a_stock_goes_with_its_owner(superuser, owner, stock, order):
+    make_order(owner.user, stock_id=stock.pk).delete()
+    owner.user.delete()
+    assert statuses(superuser, order) == [404]
+    owner.user.restore()
+    assert (statuses(superuser, order), Order.objects.count()) == ([200], 1)
+    assert superuser.delete(f"/api/v1/users/{owner.user.pk}?permanent=true").status_code == 204
+    assert not Order.all_objects.exists()
+
+
+def test_optional_reference_to_a_purged_stock_is_emptied(owner, stock):
+    transaction = make_transaction(owner.user, stock_id=stock.pk)
+    Stock.all_objects.filter(pk=stock.pk).purge()
+    transaction.refresh_from_db()
+    assert (transaction.stock_id, transaction.version) == (None, 2)
+
+
+def test_stock_of_somebody_else_is_not_referred_to(owner, stranger, superuser, make_stock):
+    theirs = make_stock(stranger.user)
+    answer = owner.post("/api/v1/orders", order_values(owner.user, stock_id=theirs.pk))
+    assert answer.json()["errors"] == {"stock_id": [f"Stock with ID {theirs.pk} not found"]}
+    named = order_values(owner.user, stock_id=theirs.pk) | {"user_id": stranger.user.pk}
+    assert superuser.post("/api/v1/orders", named).status_code == 201
+
+
+def test_stock_does_not_move_away_from_what_refers_to_it(superuser, owner, stranger, stock, order):
+    path, elsewhere = f"/api/v1/stocks/{stock.pk}", {"user_id": stranger.user.pk}
+    for _ in range(2):
+        answer = superuser.patch(path, elsewhere)
+        expected = {"user_id": ["This stock is used by orders of its owner."]}
+        assert (answer.status_code, answer.json()["errors"]) == (400, expected)
+        order.delete()  # it may be restored
+    stock.owner = stranger.user
+    with pytest.raises(ValidationError, match="used by orders"):
+        stock.full_clean()
+    Order.all_objects.filter(pk=order.pk).purge()
+    assert superuser.patch(path, elsewhere).status_code == 200
+
+
+def test_creation_of_a_stock_is_undone_with_what_refers_to_it(superuser, owner):
+    made = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
+    order = make_order(owner.user, stock_id=made.json()["id"])
+    undo = {"request_id": made.headers["X-Request-ID"]}
+    assert superuser.post("/api/v1/admin/audit-logs/undo", undo).status_code == 200
+    assert statuses(owner, order) == [404]
+
+
+@pytest.mark.parametrize("natural", [[], ["--natural-foreign"], ["--natural-foreign", "--natural-primary"]])
+def test_fixture_tells_stocks_with_one_key_apart(owner, make_stock, tmp_path, natural):
+    first, second = make_stock(owner.user), make_stock(owner.user)
+    Stock.objects.filter(pk=second.pk).update(created_at=first.created_at)
+    orders = [make_order(owner.user, stock_id=stock.pk) for stock in (second, first)]
+    path = str(tmp_path / "all.json")
+    call_command("dumpdata", *natural, output=path, verbosity=0)
+    for _ in range(2):
+        call_command("loaddata", path, verbosity=0)
+    assert [Order.objects.get(pk=order.pk).stock_id for order in orders] == [second.pk, first.pk]
+    assert Stock.objects.filter(owner=owner.user).count() == 2
+
+
+def test_truth_value_is_false_where_nothing_is_said(owner, stock):
+    values = order_values(owner.user, stock_id=stock.pk)
+    del values["is_open"]
+    order = owner.post("/api/v1/orders", values).json()
+    assert order["is_open"] is False
+    path = f"/api/v1/orders/{order['id']}"
+    assert owner.patch(path, {"is_open": True}).json()["is_open"] is True
+    assert owner.put(path, values).json()["is_open"] is False
+    assert owner.post("/api/v1/orders", values | {"is_open": None}).status_code == 400
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\u202eb", "a\u200bb", "a\x07b"])
+def test_short_text_is_one_line_of_what_is_seen(owner, text):
+    answer = owner.post("/api/v1/items", {"title": text})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["title"])
+
+
+def test_texts_are_stored_and_searched_in_one_spelling(owner):
+    made = owner.post("/api/v1/items", {"title": "Cafe\u0301", "description": "E\u0301t\u00e9\n\ttwo"}).json()
+    assert (made["title"], made["description"]) == ("Café", "Été\n\ttwo")
+    for text in ("CAFÉ", "cafe\u0301", "ÉTÉ"):
+        assert owner.get("/api/v1/items", {"search": text}).json()["total"] == 1
+    assert owner.get("/api/v1/items", {"title": "Cafe\u0301"}).json()["total"] == 1
+    assert list(owner.post("/api/v1/items", {"title": "x", "description": "\x07"}).json()["errors"]) == ["description"]
 
 
 # Slugs

@@ -57,6 +57,21 @@ RESOURCES = [
         "OrderLine gadget:fk(gadgets.Gadget) item:fk(items.Item)! task:fk(tasks.Task)? amount:int owner:user --soft-delete",
         {"gadget_id": "{Gadget}", "item_id": "{Item}", "amount": 2},
     ),
+    # What a house of stocks would have: names near those of the house, references to its stocks.
+    ("Portfolio name:str! is_main:bool owner:user --searchable --admin", {"name": "Pension"}),
+    (
+        "Holding portfolio:fk(portfolios.Portfolio) stock:fk(stocks.Stock) amount:decimal owner:user",
+        {"portfolio_id": "{Portfolio}", "stock_id": "{Stock}", "amount": 2.5},
+    ),
+    (
+        "Order stock:fk(stocks.Stock) side:choice(buy,sell)=buy amount:int is_open:bool owner:user "
+        "--soft-delete --searchable",
+        {"stock_id": "{Stock}", "amount": 3},
+    ),
+    (
+        "Transaction stock:fk(stocks.Stock)? filled:fk(orders.Order)! price:decimal at:datetime=now owner:user --admin",
+        {"stock_id": "{Stock}", "filled_id": "{Order}", "price": 175.5},
+    ),
     ("Flag is_up:bool --public", {"is_up": True}),
     ("Note data:json owner:user --searchable", {"data": {"text": "ü"}}),
 ]  # fmt: skip
@@ -101,6 +116,8 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
     api = requests.Session()
     api.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
     ids = {"me": api.get(f"{url}/api/v1/users/me").json()["id"]}
+    stock = {"name": "^GSPC", "price": 1, "quantity": 1}
+    ids["Stock"] = expect(api.post(f"{url}/api/v1/stocks", json=stock), 201).json()["id"]
     browser = requests.Session()
     form = browser.get(f"{url}/admin/login/").text
     token = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', form)[1]
@@ -129,6 +146,7 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
             assert answer.url.startswith(f"{url}{admin}"), answer.url
     used = expect(api.delete(f"{url}{routes['Category'][0]}/{ids['Category']}"), 409).json()
     assert "in use by 1 product" in used["detail"], used
+    expect(api.get(f"{url}/api/v1/users/{ids['me']}/portfolio"), 200)
     documented = expect(requests.get(f"{url}/openapi.json", timeout=30), 200).json()["paths"]
     assert all(path in documented for path, _ in routes.values())
 

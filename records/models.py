@@ -221,8 +221,6 @@ class Record(models.Model):
     owned_by: ClassVar[str | None] = None
     #: Whether anybody may read the rows, without an account too.
     is_public: ClassVar[bool] = False
-    #: Whether rows of other kinds may refer to ours.
-    may_be_referred_to: ClassVar[bool] = True
     #: Columns whose values the log must not know.
     secret_fields: ClassVar[frozenset[str]] = frozenset()
 
@@ -452,6 +450,26 @@ class Record(models.Model):
             other = getattr(self, field.name) if getattr(self, field.attname) else None
             if other is not None and other._owner_id() != self._owner_id():
                 raise ValidationError({field.name: f"This {field.verbose_name} belongs to somebody else."})
+        if self.owned_by and not self._state.adding:
+            owner = self._stored_values().get(self.owned_by, self._owner_id())
+            if reason := self.tied_to_owner(owner):
+                raise ValidationError({self._meta.get_field(self.owned_by).name: reason})
+
+    def tied_to_owner(self, owner_id: Any) -> str:
+        """Return why the row, stored as that owner's, cannot belong to its new one: rows of the owner refer to it.
+
+        Empty if it can. Costs a query for each kind that may refer to it, and none if the owner stays.
+        """
+        if owner_id == self._owner_id():
+            return ""
+        for field in type(self).all_objects.all()._references():
+            kind = field.model
+            if field not in kind.within_owner():
+                continue
+            others = kind.all_objects.filter(**{field.name: self.pk}).exclude(**{kind.owned_by: self._owner_id()})
+            if others.exists():
+                return f"This {self._meta.verbose_name} is used by {kind._meta.verbose_name_plural} of its owner."
+        return ""
 
     @classmethod
     def closed_to(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:

@@ -97,7 +97,6 @@ class StockManager(LiveManager.from_queryset(StockQuerySet)):  # type: ignore[mi
 
 class Stock(SoftDeletable):
     owned_by = "owner_id"
-    may_be_referred_to = False
 
     id = models.BigAutoField(primary_key=True, help_text="Number of the stock.")
     owner = models.ForeignKey(

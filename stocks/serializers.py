@@ -57,7 +57,7 @@ class RepriceResultSerializer(serializers.Serializer):
     unknown = serializers.ListField(child=serializers.CharField(), help_text="Symbols that no active stock has.")
 
 
-class HoldingSerializer(serializers.Serializer):
+class UserHoldingSerializer(serializers.Serializer):
     name = serializers.CharField(help_text="Symbol.")
     positions = serializers.IntegerField(help_text="Active stocks of this symbol.")
     quantity = serializers.IntegerField(help_text="How many are held in all.")
@@ -66,9 +66,9 @@ class HoldingSerializer(serializers.Serializer):
     share = serializers.FloatField(help_text="Part of the portfolio's value, 0–1.")
 
 
-class PortfolioSerializer(serializers.Serializer):
+class UserPortfolioSerializer(serializers.Serializer):
     user_id = serializers.IntegerField(help_text="Whose portfolio it is.")
     positions = serializers.IntegerField(help_text="Active stocks in all.")
     quantity = serializers.IntegerField(help_text="How many are held in all.")
     value = serializers.DecimalField(38, 4, help_text="Their value in all.")
-    by_symbol = HoldingSerializer(many=True, help_text="The largest value first.")
+    by_symbol = UserHoldingSerializer(many=True, help_text="The largest value first.")

@@ -12,5 +12,5 @@ urlpatterns = [
         views.UserStocksViewSet.as_view({"get": "list", "post": "create"}, detail=False),
         name="user-stocks",
     ),
-    path("users/<str:id>/portfolio", views.PortfolioView.as_view(), name="user-portfolio"),
+    path("users/<str:id>/portfolio", views.UserPortfolioView.as_view(), name="user-portfolio"),
 ]

@@ -12,10 +12,10 @@ from stocks.filters import StockFilterSet
 from stocks.models import Stock
 from stocks.serializers import (
     OwnedStockSerializer,
-    PortfolioSerializer,
     PricesSerializer,
     RepriceResultSerializer,
     StockSerializer,
+    UserPortfolioSerializer,
 )
 from users.models import User
 
@@ -75,8 +75,8 @@ class UserStocksViewSet(StockViewSet):
         serializer.save(owner_id=self.user_id)
 
 
-class PortfolioView(StrictView):
-    @extend_schema(responses=PortfolioSerializer, operation_id="users_portfolio_retrieve")
+class UserPortfolioView(StrictView):
+    @extend_schema(responses=UserPortfolioSerializer, operation_id="users_portfolio_retrieve")
     def get(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the path
         """What the user's active stocks are worth, by symbol."""
         user_id = visible_user_id(request, id)

@@ -223,6 +223,9 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
             setattr(row, name, value)
         api_name = {field.source: name for name, field in self.fields.items()}
         errors = {api_name[name]: text for name, text in self._unknown_references(row, given).items()}
+        moves = self.instance is not None and model.owned_by in given
+        if moves and (reason := row.tied_to_owner(getattr(self.instance, model.owned_by))):
+            errors.setdefault(api_name[model.owned_by], [reason])
         for constraint in model._meta.constraints:
             names = {_attname(model, name) for name in constraint_fields(constraint)}
             if isinstance(constraint, Unique) and given.keys() & names:

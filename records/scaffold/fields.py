@@ -302,6 +302,8 @@ class _Reader:
             made.target = _model("users.User")
         self.modifiers(made)
         self.check(made)
+        if made.kind.name == "bool" and made.default is None and not made.is_optional:
+            made.default = "False"
         return made
 
     def check_name(self, name: str) -> None:
@@ -435,4 +437,4 @@ def _model(label: str) -> Any:
 
 def _related() -> list[str]:
     """What a relation may be to."""
-    return [model._meta.label for model in apps.get_models() if issubclass(model, Record) and model.may_be_referred_to]
+    return [model._meta.label for model in apps.get_models() if issubclass(model, Record)]

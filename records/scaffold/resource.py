@@ -25,6 +25,8 @@ from records.rest.pagination import RecordPagination
 from records.rest.views import ReadOnlyViewSet, UnknownPathView
 from records.scaffold.fields import LONGEST_NAME, SLUG, SQL_RESERVED, Field, SpecificationError, source
 
+#: Reserved words that may be the name of a resource: its table is called by the plural.
+NOUNS = frozenset({"case", "check", "column", "constraint", "grant", "index", "limit", "order", "transaction"})
 LONGEST_INDEX = models.Index.max_name_length
 LONGEST_CONSTRAINT = 63  # of PostgreSQL's identifiers
 COMPARED = {
@@ -211,8 +213,6 @@ class Resource:
     def _check_relations(self) -> None:
         for each in self.relations:
             target = each.target
-            if not target.may_be_referred_to:
-                raise SpecificationError(f"Nothing refers to a {target._meta.verbose_name} but its owner.")
             if _is_owned(target) and not self.owner:
                 name = target._meta.label
                 raise SpecificationError(
@@ -238,7 +238,7 @@ class Resource:
             if f"{self.name}{suffix}" in _known_classes():
                 raise SpecificationError(f"There is a class {self.name}{suffix} already.", self.name)
         for name in (self.variable, self.app):
-            if name in SQL_RESERVED or keyword.iskeyword(name):
+            if name in SQL_RESERVED - NOUNS or keyword.iskeyword(name):
                 raise SpecificationError(
                     f"'{name}' is reserved by {'SQL' if name in SQL_RESERVED else 'Python'}.", self.name
                 )

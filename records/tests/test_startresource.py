@@ -124,7 +124,7 @@ def resource(name: str, *fields: str, **options) -> Resource:
         ("item", "called like a class"), ("1Item", "called like a class"), ("Order-Line", "called like a class"),
         ("Ítem", "called like a class"), ("", "called like a class"), ("I" * 51, "longer than 50"),
         ("None", "reserved by Python"), ("Exception", "reserved by Python"), ("Select", "reserved by SQL"),
-        ("Order", ""), ("Table", "reserved by SQL"), ("Value", "reserved by SQL"), ("Items", "singular: Item?"),
+        ("Table", "reserved by SQL"), ("Value", "reserved by SQL"), ("Items", "singular: Item?"),
         ("User", "model users.User already"), ("Stock", "model stocks.Stock already"),
         ("Group", "model auth.Group already"), ("Permission", "already"), ("Session", "already"),
         ("Record", "already"), ("Message", "app 'messages' already"), ("Type", "package 'types' already"),
@@ -134,13 +134,17 @@ def resource(name: str, *fields: str, **options) -> Resource:
 )  # fmt: skip
 def test_name_is_refused_with_a_reason(name, words):
     fields, options = ["name:str", "code:str!"], {"is_slugged": True}
-    if name == "Order":
-        with pytest.raises(SpecificationError, match="reserved by SQL"):
-            resource(name)
-        return
     with pytest.raises(SpecificationError) as caught:
         resource(name, *fields, **options)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Portfolio", "Holding", "Order", "Transaction", "Trade", "Position", "Account", "Index", "Check", "Limit"]
+)
+@pytest.mark.parametrize("options", [{}, {"is_soft": True, "is_searchable": True, "is_managed": True}])
+def test_words_of_the_trade_are_names(name, options):
+    assert resource(name, "name:str", "stock:fk(stocks.Stock)", "owner:user", **options).name == name
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_name_is_refused_with_a_reason(name, words):
         (["title:int"], {"is_slugged": True}, "neither as str or text"),
         (["title:str", "slug:int"], {"is_slugged": True}, "the slug is a str"),
         (["title:str", "slug:str=x"], {"is_slugged": True}, "the slug is a str"),
-        (["stock:fk(stocks.Stock)", "owner:user"], {}, "Nothing refers to a stock"),
+        (["stock:fk(stocks.Stock)"], {}, "rows of stocks.Stock belong to users, so these must too"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields, options, words):
@@ -192,7 +196,8 @@ def test_plurals(name, app):
     ("text", "default"),
     [
         ("x:str=a b", "'a b'"), ("x:int=-5", "-5"), ("x:float=1e3", "1000.0"), ("x:decimal=9.50", 'Decimal("9.50")'),
-        ("x:bool=false", "False"), ("x:datetime=now", "timezone.now"), ("x:date=today", "timezone.localdate"),
+        ("x:bool", "False"), ("x:bool=false", "False"), ("x:bool=true", "True"), ("x:bool?", None),
+        ("x:datetime=now", "timezone.now"), ("x:date=today", "timezone.localdate"),
         ("x:date=2026-01-02", 'dt.date.fromisoformat("2026-01-02")'), ("x:uuid!=random", "uuid4"),
         ("x:datetime=2026-01-02T03:04", 'dt.datetime.fromisoformat("2026-01-02T03:04:00+00:00")'),
         ("x:json={}", "{}"), ("x:choice(a,in work)=in work", "X.IN_WORK"), ("x:str=a=b!", "'a=b!'"),

@@ -36,8 +36,8 @@ def remove_untouched(apps, schema_editor) -> None:
     alias = schema_editor.connection.alias
     for person, stock in DEFAULTS:
         untouched = {"version": 1, "deleted_at": None}
-        owners = User.objects.using(alias).annotate(holdings=Count("stocks"))
-        owner = owners.filter(**person, **untouched, password=UNUSABLE_PASSWORD, holdings=1).first()
+        owners = User.objects.using(alias).annotate(count_of_stocks=Count("stocks"))
+        owner = owners.filter(**person, **untouched, password=UNUSABLE_PASSWORD, count_of_stocks=1).first()
         if owner is not None and Stock.objects.using(alias).filter(owner=owner, **stock, **untouched).exists():
             owner.delete()
 
