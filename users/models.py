@@ -1,6 +1,5 @@
 """People: account and profile."""
 
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -28,7 +27,7 @@ from django.utils.text import slugify
 from records import audit
 from records.constraints import SearchIndex, Unique, deleted_index, live_index
 from records.db.clock import database_now
-from records.db.text import CAPITALS, LineField, LinesField
+from records.db.text import CAPITALS, LineField, LinesField, StartsWithCapital
 from records.expressions import AnyOf, Differs
 from records.models import SoftDeletable, SoftDeletableQuerySet
 from users import passwords
@@ -45,15 +44,6 @@ PROFILE = frozenset({"name", "gender", "age", "bio", "phone_number"})
 # Nobody changes these of their own row without their password, not by undoing a change either.
 ADDRESSES = {"email", "pending_email"}
 LAST_SUPERUSER_MESSAGE = "This is the last active superuser: nobody could manage the service without one."
-
-
-def starts_with_capital(name: str) -> None:
-    """Validate that a name starts with an upper or title case letter (Unicode's Lu, Lt) of any script.
-
-    Letters of scripts without case, such as 中 and ع, are not capitals.
-    """
-    if not re.match(f"[{CAPITALS}]", name):
-        raise ValidationError(NAME_MESSAGE, code="capital")
 
 
 class UserQuerySet(SoftDeletableQuerySet):
@@ -355,7 +345,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         max_length=40,
         null=True,
         blank=True,
-        validators=[MinLengthValidator(3), starts_with_capital],
+        validators=[StartsWithCapital(message=NAME_MESSAGE), MinLengthValidator(3)],
         help_text="3–40 characters, starting with a capital letter.",
     )
     gender = models.CharField(max_length=6, choices=Gender.choices, null=True, blank=True, help_text="Gender.")

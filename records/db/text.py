@@ -6,13 +6,17 @@ the same, `ß`, `ẞ` and `SS` are three. PostgreSQL's `upper` does so in the UT
 `simple_upper` does the same for SQLite.
 """
 
+import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.lookups import IContains, IEndsWith, IExact, IStartsWith
+from django.utils.deconstruct import deconstructible
 
 # Upper case
 
@@ -116,15 +120,23 @@ _CAPITALS = _expanded(
 )
 
 
+def _class(ranges: list[tuple[int, int]], escape: Callable[[int], str]) -> str:
+    return "".join(escape(start) if start == end else f"{escape(start)}-{escape(end)}" for start, end in ranges)
+
+
 def _escaped(code: int) -> str:
     # Both Python and PostgreSQL read these, within brackets too.
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 #: The inside of a bracket expression, for Python and PostgreSQL.
-CAPITALS = "".join(
-    _escaped(start) if start == end else f"{_escaped(start)}-{_escaped(end)}" for start, end in _CAPITALS
-)
+CAPITALS = _class(_CAPITALS, _escaped)
+
+
+def documented(ranges: str | list[tuple[int, int]]) -> str:
+    """Return the same for regular expressions of JSON Schema, which have no ranges beyond U+FFFF."""
+    pairs = _expanded(ranges) if isinstance(ranges, str) else ranges
+    return _class([pair for pair in pairs if pair[1] <= 0xFFFF], _escaped)
 
 
 # What a text may contain
@@ -134,6 +146,14 @@ ZERO_WIDTH_JOINERS = "\u200c\u200d"
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 NOT_IN_ONE_LINE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 NOT_IN_LINES = frozenset({"Cc", "Cs"})
+#: The same for OpenAPI, without exceptions.
+UNSEEN = documented(
+    """
+    0-1f 7f-9f ad 34f 600-605 61c 6dd 70f 890-891 8e2 115f-1160 17b4-17b5 180e 200b-200f 2028-202e 2060-2064 2066-206f
+    3164 d800-f8ff feff ffa0 fff9-fffb fffe-ffff
+    """
+)
+CONTROLS = documented("0-8 b-c e-1f 7f-9f d800-dfff fffe-ffff")
 
 
 def one_line(value: str) -> None:
@@ -155,6 +175,39 @@ def lines(value: str) -> None:
     for character in value:
         if character not in "\n\r\t":
             _check(character, NOT_IN_LINES)
+
+
+class DocumentedValidator(RegexValidator):
+    """Base of validators that say more than `regex`, which is what OpenAPI shows of them."""
+
+
+class OneLineValidator(DocumentedValidator):
+    regex = f"^[^{UNSEEN}]*$"
+
+    def __call__(self, value: Any) -> None:
+        one_line(str(value))
+
+
+class LinesValidator(DocumentedValidator):
+    regex = f"^[^{CONTROLS}]*$"
+
+    def __call__(self, value: Any) -> None:
+        lines(str(value))
+
+
+@deconstructible
+class StartsWithCapital(DocumentedValidator):
+    """Validate one line that starts with an upper or title case letter (Unicode's Lu, Lt) of any script.
+
+    Letters of scripts without case, such as 中 and ع, are not capitals.
+    """
+
+    regex = f"^[{documented(_CAPITALS)}][^{UNSEEN}]*$"
+    code = "capital"
+
+    def __call__(self, value: Any) -> None:
+        if not re.match(f"[{CAPITALS}]", str(value)):
+            raise ValidationError(self.message, code=self.code)
 
 
 def _check(character: str, refused: frozenset[str]) -> None:
@@ -203,14 +256,14 @@ class LineField(_Normalised, models.CharField):
     """One line of visible text."""
 
     plain = "django.db.models.CharField"
-    default_validators = [one_line]
+    default_validators = [OneLineValidator()]
 
 
 class LinesField(_Normalised, models.TextField):
     """Text of several lines."""
 
     plain = "django.db.models.TextField"
-    default_validators = [lines]
+    default_validators = [LinesValidator()]
 
 
 def printable(text: str) -> str:

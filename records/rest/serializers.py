@@ -17,7 +17,7 @@ from rest_framework.settings import api_settings
 from rest_framework.validators import UniqueValidator
 
 from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
-from records.db.text import LineField, LinesField, normalised
+from records.db.text import LineField, LinesField, LinesValidator, OneLineValidator, normalised
 from records.models import Record, SoftDeletable
 from records.rest.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, shown
 
@@ -179,6 +179,8 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         kwargs["validators"] = [
             validator for validator in kwargs.get("validators", ()) if not isinstance(validator, UniqueValidator)
         ]
+        # OpenAPI shows the first pattern: that of the column says least.
+        kwargs["validators"].sort(key=lambda validator: isinstance(validator, (OneLineValidator, LinesValidator)))
         if isinstance(model_field, models.BooleanField) and model_field.has_default():
             kwargs["initial"] = model_field.default  # an empty HTML form shows what is stored where nothing is said
         return field_class, kwargs

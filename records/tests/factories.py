@@ -32,7 +32,7 @@ def any_value(field):
         models.SmallIntegerField: number % 100,
         models.IntegerField: number,
         models.FloatField: number / 2,
-        models.CharField: f"A{number}",
+        models.CharField: f"A{number:02}",  # a username has three characters at least
         models.TextField: f"A{number}",
     }
     return next(value for kind, value in samples.items() if isinstance(field, kind))

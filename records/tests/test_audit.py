@@ -93,6 +93,7 @@ def by_save_of_what_was_not_loaded(row):
 def by_save_over_the_key(row):
     other = unsaved(type(row))
     other.pk, other.created_at = row.pk, row.created_at
+    setattr(other, changeable(type(row)).attname, another(row))
     other._state.adding = not row._meta.pk.has_default()  # Django takes what has one for new
     other.save()
 

@@ -1,5 +1,6 @@
 """What texts may contain, and what "whatever the case" means: the same on both databases."""
 
+import re
 import sys
 import unicodedata
 from importlib import import_module
@@ -12,9 +13,9 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client as Browser
 
-from records.db.text import CAPITALS, lines, one_line, simple_upper
+from records.db.text import CAPITALS, StartsWithCapital, lines, one_line, simple_upper
 from users.models import CAPITALS as USED
-from users.models import User, starts_with_capital
+from users.models import User
 
 USERS = "/api/v1/users"
 EVERY_CHARACTER = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
@@ -121,10 +122,10 @@ def test_older_names_are_rewritten(make_user):
 
 def test_capitals_are_those_of_unicode():
     known = {character for character in EVERY_CHARACTER if unicodedata.category(character) in {"Lu", "Lt"}}
-    ours = set()
+    ours, validate = set(), StartsWithCapital(message="")
     for character in EVERY_CHARACTER:
         try:
-            starts_with_capital(character)
+            validate(character)
             ours.add(character)
         except ValidationError:
             pass
@@ -233,3 +234,16 @@ def test_program_that_signs_in_is_shown_on_one_line(anonymous, make_user):
 def test_visible_text_is_valid(text):
     one_line(text)
     lines(text)
+
+
+def test_documentation_shows_what_is_allowed(anonymous):
+    """As far as one pattern can: names that it allows are stored, the joiners and what is beyond U+FFFF aside."""
+    schemas = anonymous.get("/openapi.json").json()["components"]["schemas"]
+    fields = schemas["UserRequest"]["properties"]
+    name, bio = (re.compile(pattern) for pattern in (fields["name"]["pattern"], fields["bio"]["oneOf"][0]["pattern"]))
+    for text in ("Ada Lovelace", "Əli", "ǅemal", "Ωmega", "O’Neil"):
+        assert name.search(text)
+    for text in ("ada", "中文字", "Ada\u202e", "Ada\n", "Ada\x01"):
+        assert not name.fullmatch(text)
+    assert bio.fullmatch("a\n\tb")
+    assert not bio.search("a\x01")
