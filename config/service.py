@@ -1,5 +1,6 @@
 """What the service says of itself."""
 
+import json
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -15,7 +16,6 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
 from rest_framework.renderers import BaseRenderer, TemplateHTMLRenderer
@@ -78,7 +78,7 @@ def redoc_script(request: HttpRequest) -> HttpResponse:
 @cache
 def _openapi() -> bytes:
     # Takes a second to generate, and is the same for everybody.
-    return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))
+    return json.dumps(SchemaGenerator().get_schema(public=True), separators=(",", ":"), default=str).encode()
 
 
 @read_only
@@ -133,11 +133,12 @@ def _healthy_or_not(name: str, **fields: serializers.Field) -> dict[int, Any]:
     return {200: answer, 503: answer}
 
 
-_STATUS = serializers.CharField(help_text="How it is.")
+_STATUS = serializers.CharField(help_text="Always `ok`.")
 
 
 class IndexView(ServiceView):
     renderer_classes = (ORJSONRenderer, TemplateHTMLRenderer)
+    error_media_types = ("text/html",)
     template_name = "index.html"
 
     @extend_schema(
@@ -187,7 +188,16 @@ class LiveView(ServiceView):
 
 
 class ReadyView(ServiceView):
-    @extend_schema(operation_id="health_ready", responses=_healthy_or_not("Ready", status=_STATUS))
+    @extend_schema(
+        operation_id="health_ready",
+        responses=_healthy_or_not(
+            "Ready",
+            status=serializers.ChoiceField(["ok", "unavailable"], help_text="Whether requests can be served."),
+            missing=serializers.ListField(
+                child=serializers.CharField(), required=False, help_text="What is missing, if anything is."
+            ),
+        ),
+    )
     def get(self, request: Request) -> Response:
         """Whether requests can be served: the database answers, takes writes and is migrated."""
         if lacking := missing():

@@ -520,6 +520,8 @@ REST_FRAMEWORK = {
         "anon": _rate("THROTTLE_ANON", "60/min"),
         "user": _rate("THROTTLE_USER", "600/min"),
     },
+    "DEFAULT_METADATA_CLASS": "records.rest.metadata.RecordMetadata",
+    "VIEW_DESCRIPTION_FUNCTION": "records.rest.metadata.view_description",
     "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
     "UNAUTHENTICATED_USER": "users.authentication.Nobody",
     "EXCEPTION_HANDLER": "records.rest.errors.problem_response",
@@ -547,7 +549,18 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
     "REDOC_DIST": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    # Other resources are described by their names.
+    "TAGS": [
+        {"name": "service", "description": "Whether the service is well."},
+        {
+            "name": "auth",
+            "description": "Registration, login, sessions, passwords and the removal of an account.",
+        },
+        {"name": "users", "description": "Accounts and profiles: everybody sees their own, staff see all."},
+        {"name": "stocks", "description": "Stocks that users hold: everybody sees their own, staff see all."},
+        {"name": "admin", "description": "The audit log, and undoing what it tells of."},
+    ],
+    "POSTPROCESSING_HOOKS": ["records.rest.schema.finish"],
 }
 
 env.refuse_misspelt_names(".env", _env_file_lines)

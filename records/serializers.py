@@ -6,13 +6,16 @@ from rest_framework import serializers
 from records.history import AuditEntry
 from records.rest.serializers import RecordSerializer
 
+#: A change as JSON Schema: the old and the new value, which may be anything.
+CHANGE = {"type": "array", "items": {}, "minItems": 2, "maxItems": 2}
 
-@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string"}], "nullable": True})
+
+@extend_schema_field({"oneOf": [{"type": "integer", "format": "int64"}, {"type": "string"}], "nullable": True})
 class ObjectIdField(serializers.CharField):
     """The id of a row as its resource has it: a number, or the text of a UUID."""
 
 
-@extend_schema_field({"type": "object", "additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2}})
+@extend_schema_field({"type": "object", "additionalProperties": CHANGE})
 class ChangesField(serializers.JSONField):
     """Field → its old and its new value."""
 
@@ -32,3 +35,9 @@ class AuditEntrySerializer(RecordSerializer):
             "request_id",
         ]  # fmt: skip
         read_only_fields: ClassVar[list[str]] = fields
+        examples = {
+            "action": "update",
+            "object_type": "stocks",
+            "changes": {"price": [175.5, 190.25]},
+            "request_id": "57aa540a-4823-4d1b-bf5d-2efe27ea4db8",
+        }

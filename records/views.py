@@ -48,6 +48,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
     serializer_class = AuditEntrySerializer
     filterset_class = AuditEntryFilterSet
     permission_classes: Any = (AuditPermission,)
+    error_statuses: tuple[int, ...] = (403,)
     sort_fields = ("id",)
     default_sort = "-id"
     helping_columns: ClassVar[tuple[str, ...]] = ("object_type", "user_id")
@@ -118,8 +119,14 @@ class HistoryViewSet(AuditEntryViewSet):
     """The entries about one row of another resource, for whoever may see the row."""
 
     permission_classes: Any = (RecordPermission,)
+    error_statuses = ()
     #: The viewset of that resource.
     resource: ClassVar[Any] = None
+
+    @property
+    def path_model(self) -> Any:
+        """Whose id is in the path."""
+        return self.resource.queryset.model
 
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -18,6 +18,7 @@ class StockSerializer(OwnedSerializer):
         fields = ["id", "name", "price", "quantity", "is_active", "user_id", "created_at", "updated_at", "version"]
         read_only_fields = ["id", "created_at", "updated_at", "version"]
         staff_fields = {"user_id"}
+        examples = {"name": "AAPL", "price": 175.5, "quantity": 10}
 
 
 class OwnedStockSerializer(StockSerializer):

@@ -59,6 +59,7 @@ def visible_user_id(request: Request, text: str) -> int:
 class UserStocksViewSet(StockViewSet):
     """The stocks of the user that the path names."""
 
+    path_model = User
     serializer_class = OwnedStockSerializer
 
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
@@ -76,6 +77,8 @@ class UserStocksViewSet(StockViewSet):
 
 
 class UserPortfolioView(StrictView):
+    path_model = User
+
     @extend_schema(responses=UserPortfolioSerializer, operation_id="users_portfolio_retrieve")
     def get(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the path
         """What the user's active stocks are worth, by symbol."""

@@ -112,6 +112,8 @@ def _load_metadata(client: Any) -> None:
 class ProviderView(PublicView):
     """A step of a browser on its way to the provider and back."""
 
+    error_media_types = ("text/html",)
+
     def failed(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:
         # Its kind alone: what a provider says may quote secrets of the sign-in.
         address = settings.OAUTH_PROVIDERS[provider]["server_metadata_url"]
@@ -122,6 +124,8 @@ class ProviderView(PublicView):
 
 
 class OAuthLoginView(ProviderView):
+    error_statuses = (502,)
+
     @extend_schema(
         operation_id="auth_oauth_login",
         parameters=[OpenApiParameter("next", str, description="Path of this service to end at.")],
@@ -145,8 +149,15 @@ class OAuthLoginView(ProviderView):
 
 
 class OAuthCallbackView(ProviderView):
+    error_statuses = (403,)
+
     @extend_schema(
         operation_id="auth_oauth_callback",
+        parameters=[
+            OpenApiParameter("state", str, description="The sign-in that the provider answers."),
+            OpenApiParameter("code", str, description="What the provider exchanges for the person's claims."),
+            OpenApiParameter("error", str, description="Why the provider signed nobody in."),
+        ],
         responses={302: OpenApiResponse(description="Signed in: to where the browser wanted to go.")},
     )
     def get(self, request: Request, provider: str) -> HttpResponseBase:

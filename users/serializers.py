@@ -1,11 +1,11 @@
-from typing import Any
+from typing import Any, ClassVar
 
-from django.contrib.auth.password_validation import validate_password
+from django.contrib.auth.password_validation import get_default_password_validators, validate_password
 from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 
-from records.rest.serializers import RecordSerializer, StrictSerializer
+from records.rest.serializers import BigIntegerField, RecordSerializer, StrictSerializer, serializer_for
 from users.authentication import LONGEST_PASSWORD
 from users.mail import MailQueueFull, count_mail, queue_change_of_address
 from users.models import User
@@ -16,9 +16,38 @@ from users.tokens import CHANGE_EMAIL
 class PasswordField(serializers.CharField):
     """A password as it was typed; what is wrong with a new one the validators of the settings say."""
 
+    #: Added to the OpenAPI description.
+    schema: ClassVar[dict[str, Any]] = {"format": "password"}
+
     def __init__(self, **kwargs: Any) -> None:
         style = {"input_type": "password", "template": "rest_framework/password.html"}
         super().__init__(max_length=LONGEST_PASSWORD, trim_whitespace=False, write_only=True, style=style, **kwargs)
+
+
+class NewPasswordField(PasswordField):
+    @property
+    def schema(self) -> dict[str, Any]:  # type: ignore[override]
+        """The lengths that the validators of the settings accept."""
+        rules = get_default_password_validators()
+        shortest = max((getattr(rule, "min_length", 1) for rule in rules), default=1)
+        longest = min([self.max_length or 0, *(rule.longest for rule in rules if hasattr(rule, "longest"))])
+        return PasswordField.schema | {"minLength": shortest, "maxLength": longest}
+
+
+#: A person who could register.
+EXAMPLES = {
+    "username": "jane-doe",
+    "email": "jane.doe@example.com",
+    "password": "glacier-Tango-41-velvet",
+    "name": "Jane Doe",
+    "gender": "Female",
+    "age": 30,
+    "bio": "Holds what she understands.",
+    "phone_number": "+49 30 123456",
+    "oauth_provider": "google",
+    "is_staff": False,
+    "is_superuser": False,
+}
 
 
 class UserSerializer(RecordSerializer):
@@ -35,6 +64,8 @@ class UserSerializer(RecordSerializer):
         ]  # fmt: skip
         read_only_fields = ["id", "oauth_provider", "created_at", "updated_at", "version"]
         staff_fields = {"is_active", "is_verified", "is_staff", "is_superuser"}
+        examples = EXAMPLES
+        request_example = ["name", "gender", "age", "bio"]
         extra_kwargs = {
             "name": {"allow_blank": False},
             "gender": {"allow_blank": False},
@@ -97,6 +128,18 @@ class UserSerializer(RecordSerializer):
         return user
 
 
+class UserDetailSerializer(UserSerializer):
+    """A user with the stocks they hold, as the answer to `GET /users/{id}`."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        model: Any = User._meta.get_field("stocks").related_model
+        stock_serializer: Any = serializer_for(model)
+        return super().get_fields() | {
+            "stocks": stock_serializer(many=True, read_only=True, help_text="The first 100 of their stocks, by id."),
+            "stocks_total": BigIntegerField(read_only=True, min_value=0, help_text="How many stocks they hold in all."),
+        }
+
+
 class MeSerializer(UserSerializer):
     """One's own row, with the address that is to be confirmed and the day of its removal."""
 
@@ -108,13 +151,15 @@ class MeSerializer(UserSerializer):
 class NewUserSerializer(UserSerializer):
     """A user to be made: `username` and `email`, or just `name`, from which a free username is derived."""
 
-    password = PasswordField(
+    password = NewPasswordField(
         required=False,
         help_text="8–128 characters, not common or breached, not similar to the name. Without one nobody can log in.",
     )
 
     class Meta(UserSerializer.Meta):
         fields = [*(name for name in UserSerializer.Meta.fields if name != "current_password"), "password"]
+        required_together: list[list[str]] | None = [["name"], ["username", "email"]]
+        request_example = ["name", "gender", "age"]
         extra_kwargs = UserSerializer.Meta.extra_kwargs | {"username": {"required": False}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +185,8 @@ class NewUserSerializer(UserSerializer):
 class RegistrationSerializer(NewUserSerializer):
     class Meta(NewUserSerializer.Meta):
         fields = ["email", "username", "password", "name", "gender", "age", "bio"]
+        required_together = None
+        request_example = ["email", "username", "password", "name"]
         staff_fields: set[str] = set()
         read_only_fields: list[str] = []
         extra_kwargs = UserSerializer.Meta.extra_kwargs | {
@@ -176,14 +223,26 @@ class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=255, help_text="Username or e-mail address.")
     password = PasswordField(help_text="Password.")
 
+    class Meta:
+        examples = EXAMPLES
+
+
+class GrantTypeField(serializers.CharField):
+    #: What `validate_grant_type` accepts, for the OpenAPI description.
+    schema: ClassVar[dict[str, Any]] = {"pattern": "^password$"}
+
 
 class LoginFormSerializer(LoginSerializer):
     """The password grant of OAuth2 (RFC 6749, section 4.3), which has no clients and scopes to tell apart here."""
 
-    grant_type = serializers.CharField(required=False, help_text="`password`, as in OAuth2.")
+    grant_type = GrantTypeField(required=False, help_text="`password`, as in OAuth2.")
     scope = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
     client_id = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
     client_secret = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
+
+    class Meta:
+        examples = EXAMPLES | {"grant_type": "password", "scope": "", "client_id": "", "client_secret": ""}
+        request_example = ["username", "password", "grant_type"]
 
     def validate_grant_type(self, grant_type: str) -> str:
         if grant_type != "password":
@@ -197,11 +256,17 @@ class RefreshSerializer(StrictSerializer):
 
 class PasswordChangeSerializer(StrictSerializer):
     current_password = PasswordField(help_text="The password until now.")
-    new_password = PasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
+    new_password = NewPasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
+
+    class Meta:
+        examples = {"current_password": EXAMPLES["password"], "new_password": "glacier-Waltz-52-marble"}
 
 
 class EmailSerializer(StrictSerializer):
     email = serializers.EmailField(max_length=255, help_text="The account's e-mail address.")
+
+    class Meta:
+        examples = EXAMPLES
 
 
 class TokenSerializer(StrictSerializer):
@@ -209,7 +274,10 @@ class TokenSerializer(StrictSerializer):
 
 
 class NewPasswordSerializer(TokenSerializer):
-    new_password = PasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
+    new_password = NewPasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
+
+    class Meta:
+        examples = {"token": "reset:kF3…", "new_password": "glacier-Waltz-52-marble"}
 
 
 class TokensSerializer(serializers.Serializer):

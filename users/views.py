@@ -12,11 +12,17 @@ from rest_framework.response import Response
 
 from records.rest.pagination import RowCount, chosen_fields
 from records.rest.serializers import columns, rows, serializer_for
-from records.rest.views import RecordViewSet, SoftDeletableViewSet
+from records.rest.views import REASON, RecordViewSet, SoftDeletableViewSet
 from users.confirmation import confirmed_as
 from users.filters import UserFilterSet
 from users.models import PROFILE, User
-from users.serializers import MeSerializer, NewUserSerializer, SessionSerializer, UserSerializer
+from users.serializers import (
+    MeSerializer,
+    NewUserSerializer,
+    SessionSerializer,
+    UserDetailSerializer,
+    UserSerializer,
+)
 from users.sessions import Session
 
 STOCKS_SHOWN = 100
@@ -60,6 +66,7 @@ class UserViewSet(SoftDeletableViewSet):
             raise PermissionDenied("Only a superuser may change a superuser.")
         raise PermissionDenied("This person has permissions that you lack: you may change their profile only.")
 
+    @extend_schema(responses=UserDetailSerializer)
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show one user, with the first 100 of their stocks by id."""
         own = list(columns(UserSerializer))
@@ -82,7 +89,7 @@ class UserViewSet(SoftDeletableViewSet):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("reason", str, description="Why; kept with the deleted row (≤ 200 characters)."),
+            REASON,
             OpenApiParameter("permanent", bool, description="Superusers only: remove the rows for good."),
         ]
     )

@@ -259,7 +259,7 @@ class RecordPagination(BasePagination):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": "string", "format": "uri-reference", "nullable": True}
-        whole = {"type": "integer", "nullable": True}
+        whole = {"type": "integer", "format": "int64", "nullable": True}
         return {
             "type": "object",
             "required": [
@@ -281,7 +281,13 @@ class RecordPagination(BasePagination):
                     "description": f"Whether `total` is the planner's guess, past {EXACT_UP_TO:,} rows.",
                 },
                 "page": whole | {"description": "1-based number of this page; null by cursor.", "example": 1},
-                "size": {"type": "integer", "description": "Rows a page.", "example": 10},
+                "size": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": LARGEST_PAGE,
+                    "description": "Rows a page.",
+                    "example": 10,
+                },
                 "pages": whole | {"description": "Pages in all; null where nobody counted.", "example": 15},
                 "has_next": {"type": "boolean", "description": "Whether rows follow."},
                 "has_prev": {"type": "boolean", "description": "Whether rows come before."},
@@ -303,25 +309,66 @@ class RecordPagination(BasePagination):
         def parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
             return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
-        aliases = [alias for alias, name in SORT_ALIASES.items() if name in view.sort_fields]
-        sortable = ", ".join(dict.fromkeys([*view.sort_fields, *aliases]))
+        aliases = {alias: name for alias, name in SORT_ALIASES.items() if name in view.sort_fields}
+        names = list(dict.fromkeys([*view.sort_fields, *aliases]))
+        sortable, key = ", ".join(names), "|".join(names)
+        spelt = ["|".join([name, *(alias for alias in aliases if aliases[alias] == name)]) for name in view.sort_fields]
+        twice = "".join(rf"(?!.*\b(?:{each})\b.*\b(?:{each})\b)" for each in spelt)
+        usual = f" Default: {view.default_sort}." if view.default_sort else ""
         return [
-            parameter("page", "1-based page.", type="integer", minimum=1, default=1),
-            parameter("size", "Rows a page.", type="integer", minimum=1, maximum=LARGEST_PAGE, default=20),
+            # No `default` in these schemas: generated clients send it along, and `page` beside `cursor` is refused.
+            parameter("page", "1-based page; 1 if absent.", type="integer", minimum=1, maximum=DEEPEST_OFFSET + 1),
+            parameter("size", "Rows a page; 20 if absent.", type="integer", minimum=1, maximum=LARGEST_PAGE),
             parameter(
-                "skip", "Rows to pass over, instead of `page`.", type="integer", minimum=0, maximum=DEEPEST_OFFSET
+                "skip",
+                "Rows to pass over, instead of `page` and `size`.",
+                type="integer",
+                minimum=0,
+                maximum=DEEPEST_OFFSET,
             ),
-            parameter("limit", "Rows at the most, with `skip`.", type="integer", minimum=1, maximum=LARGEST_PAGE),
-            parameter("cursor", "Paging at any depth: start with `cursor=` and follow `links.next`.", type="string"),
+            parameter(
+                "limit",
+                "Rows at the most, with `skip`; 100 if absent.",
+                type="integer",
+                minimum=1,
+                maximum=LARGEST_PAGE,
+            ),
+            parameter(
+                "cursor",
+                "Paging at any depth, instead of `page`, `skip` and `limit`: start with an empty `cursor=`, go on with "
+                "the `cursor` in `links.next`.",
+                type="string",
+            )
+            | {"allowEmptyValue": True},
             parameter(
                 "count", f"How to count. Default: exactly up to {EXACT_UP_TO:,} rows.", type="string", enum=list(COUNTS)
             ),
-            parameter("sort_by", f"Comma-separated, `-` for descending. Known: {sortable}.", type="string"),
             parameter(
-                "sort_order", "Direction of keys without `-`.", type="string", enum=["asc", "desc"], default="asc"
+                "sort_by",
+                f"Comma-separated, `-` for descending. Known: {sortable}.{usual}",
+                type="string",
+                pattern=f"^{twice}-?({key})(,-?({key}))*$",
             ),
-            parameter("fields", "Comma-separated names: return only these.", type="string"),
+            parameter(
+                "sort_order",
+                "Direction of keys without `-`; `asc` if absent.",
+                type="string",
+                enum=["asc", "desc"],
+            ),
+            fields_parameter(columns(view.serializer_class) if view.serializer_class else ()),
         ]
+
+
+def fields_parameter(names: Iterable[str]) -> dict[str, Any]:
+    """Describe `fields=`; no schema can say that the answer then lacks what it requires otherwise."""
+    known = ", ".join(names)
+    return {
+        "name": "fields",
+        "in": "query",
+        "required": False,
+        "description": f"Comma-separated names: the answer has only these, whatever its schema says. Known: {known}.",
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def read_integer(params: QueryDict, name: str, *, default: int, least: int, most: int | None = None) -> int:

@@ -5,10 +5,14 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.routers import APIRootView, DefaultRouter
 
 from records.models import Record
+from records.rest.schema import RecordSchema
 from records.rest.views import StrictMixin
 
 
@@ -31,6 +35,15 @@ class RootView(StrictMixin, APIRootView):
 
     permission_classes = (AllowAny,)
     name = "API"
+    schema = RecordSchema()
+
+    @extend_schema(
+        operation_id="api_root",
+        responses={200: {"type": "object", "additionalProperties": {"type": "string", "format": "uri"}}},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List every collection: its name and its address."""
+        return super().get(request, *args, **kwargs)
 
 
 class RecordRouter(DefaultRouter):

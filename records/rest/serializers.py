@@ -14,6 +14,7 @@ from django.utils.text import capfirst
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.settings import api_settings
+from rest_framework.utils import html
 from rest_framework.validators import UniqueValidator
 
 from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
@@ -24,6 +25,9 @@ from records.rest.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, shown
 #: What Django's own form adds to every submission.
 FORM_FIELDS = {"csrfmiddlewaretoken"}
 DELETION_COLUMNS = ("is_deleted", "deleted_at", "deleted_by", "deletion_reason")
+
+#: What the JSON of these fields is, where DRF would convert other types.
+_JSON_TYPES: dict[type[serializers.Field], type] = {serializers.CharField: str, serializers.BooleanField: bool}
 
 NON_FIELD_ERRORS_KEY = api_settings.NON_FIELD_ERRORS_KEY
 _JSON_NAMES = {
@@ -45,7 +49,7 @@ class StrictFieldsMixin:
         if not isinstance(data, dict):
             kind = _JSON_NAMES.get(type(data), "something else")
             raise ValidationError({NON_FIELD_ERRORS_KEY: [f"An object is expected, not {kind}."]})
-        errors = self._refused(data)
+        errors = self._refused(data) | self._of_another_type(data)
         try:
             value = super().to_internal_value(data)  # type: ignore[misc]
         except ValidationError as error:
@@ -53,6 +57,22 @@ class StrictFieldsMixin:
         if errors:
             raise ValidationError(errors)
         return value
+
+    def _of_another_type(self, data: dict) -> dict[str, list[Any]]:
+        """Errors about JSON of another type than described: DRF takes 0 for false, and a number for a text."""
+        if html.is_html_input(data):
+            return {}  # forms have texts only
+        errors: dict[str, Any] = {}
+        for name, field in self.fields.items():  # type: ignore[attr-defined]
+            kind = next((kind for base, kind in _JSON_TYPES.items() if isinstance(field, base)), None)
+            value = data.get(name)
+            if kind is None or value is None or field.read_only or isinstance(value, kind):
+                continue
+            try:
+                field.fail("invalid", input=value)
+            except ValidationError as error:
+                errors[name] = error.detail
+        return errors
 
     def _refused(self, data: dict) -> dict[str, list[ErrorDetail]]:
         fields: dict[str, serializers.Field] = self.fields  # type: ignore[attr-defined]
@@ -156,6 +176,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
         models.BigIntegerField: BigIntegerField,
+        models.BigAutoField: BigIntegerField,
         models.IntegerField: IntegerField,
         models.SmallIntegerField: IntegerField,
         models.DecimalField: DecimalField,
@@ -196,7 +217,8 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
 
     def get_fields(self) -> dict[str, serializers.Field]:
         fields = super().get_fields()
-        user = getattr(self.context.get("request"), "user", None)
+        is_described = getattr(self.context.get("view"), "swagger_fake_view", False)
+        user = None if is_described else getattr(self.context.get("request"), "user", None)
         for name in set(getattr(self.Meta, "staff_fields", ())) - self.open_fields(user):
             fields[name].read_only = True
             fields[name].required = False
@@ -299,6 +321,14 @@ def _references(model: type[Record]) -> dict[str, Any]:
     """Column → foreign key to another record, but for that to the row's owner."""
     keys: list[Any] = [field for field in model._meta.concrete_fields if isinstance(field, models.ForeignKey)]
     return {key.attname: key for key in keys if key.attname != model.owned_by}
+
+
+def is_reference(field: serializers.Field) -> bool:
+    """Return whether the field holds the id of another record, or of the row's owner."""
+    model = getattr(getattr(field.parent, "Meta", None), "model", None)
+    if not (isinstance(model, type) and issubclass(model, Record)) or field.source == "id":
+        return False
+    return field.source == model.owned_by or field.source in _references(model)
 
 
 def _attname(model: type[Record], name: str) -> str:

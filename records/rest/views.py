@@ -33,6 +33,13 @@ from records.rest.parsers import PayloadTooLarge, StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
 from records.rest.serializers import RecordSerializer, StrictSerializer, columns, rows
 
+LONGEST_REASON = 200
+REASON = OpenApiParameter(
+    "reason",
+    {"type": "string", "maxLength": LONGEST_REASON},  # type: ignore[arg-type]
+    description="Why; kept with the deleted row.",
+)
+
 
 class StrictMixin:
     """Refuses bodies that are too large and query parameters that nobody knows."""
@@ -70,6 +77,8 @@ class StrictMixin:
         return frozenset()
 
     def check_parameters(self, request: Request) -> None:
+        if not hasattr(self, str(request.method).lower()):
+            return  # 405 says more than what its parameters are
         known = self.known_parameters() | {api_settings.URL_FORMAT_OVERRIDE}
         errors: dict[str, list[str]] = {}
         for name, values in request.query_params.lists():
@@ -297,9 +306,6 @@ class RecordViewSet(ReadOnlyViewSet):
     def perform_update(self, serializer: Any) -> None:
         serializer.save(**({} if serializer.partial else serializer.replaced(serializer.validated_data)))
 
-    @extend_schema(
-        parameters=[OpenApiParameter("reason", str, description="Why; kept with the deleted row (≤ 200 characters).")]
-    )
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         with transaction.atomic():
             self.perform_destroy(self.locked(self.get_queryset()))
@@ -314,10 +320,14 @@ class SoftDeletableViewSet(RecordViewSet):
 
     action_parameters: ClassVar[dict[str, frozenset[str]]] = {"destroy": frozenset({"reason"})}
 
+    @extend_schema(parameters=[REASON])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().destroy(request, *args, **kwargs)
+
     def perform_destroy(self, instance: SoftDeletable) -> None:
         reason = self.request.query_params.get("reason", "")
-        if len(reason) > 200:
-            raise ValidationError({"reason": ["Ensure this value has at most 200 characters."]})
+        if len(reason) > LONGEST_REASON:
+            raise ValidationError({"reason": [f"Ensure this value has at most {LONGEST_REASON} characters."]})
         try:
             one_line(reason)
         except ModelValidationError as error:
