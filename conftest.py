@@ -1,7 +1,9 @@
 import os
 import re
 import shutil
+import subprocess
 from itertools import count
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -127,6 +129,20 @@ def superuser(make_user) -> Client:
 def missing(what: str) -> NoReturn:
     """Without it a test is skipped, but where CI_BROWSERS is set it must run."""
     (pytest.fail if os.environ.get("CI_BROWSERS") else pytest.skip)(what)
+
+
+def npm_ci(folder: Path) -> Path:
+    """Install what a folder's lock of npm names, unless that is done."""
+    if absent := [program for program in ("node", "npm") if shutil.which(program) is None]:
+        missing(f"{' and '.join(absent)} not installed")
+    if not (folder / "node_modules" / ".package-lock.json").exists():  # which npm writes last
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=3"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        if re.search("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH", done.stderr):
+            pytest.skip(f"npm's registry cannot be reached: {done.stderr}")
+        if done.returncode:
+            missing(f"npm ci in {folder} failed: {done.stderr}")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from conftest import PASSWORD, Client, missing
+from conftest import PASSWORD, Client, npm_ci
 from users import oauth
 from users.models import User
 from users.sessions import Identity, Session
@@ -36,16 +35,7 @@ PROVIDERS = {"first": {"alg": "ES256"}, "second": {"alg": "RS256", "onlyInUserin
 @pytest.fixture(scope="module")
 def oidc():
     """Where the provider is installed."""
-    if absent := [program for program in ("node", "npm") if shutil.which(program) is None]:
-        missing(f"{' and '.join(absent)} not installed")
-    if not (OIDC / "node_modules" / ".package-lock.json").exists():  # which npm writes last
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=3"]
-        done = subprocess.run(command, cwd=OIDC, capture_output=True, text=True, timeout=300)
-        if re.search("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH", done.stderr):
-            pytest.skip(f"npm's registry cannot be reached: {done.stderr}")
-        if done.returncode:
-            missing(f"npm ci in {OIDC} failed: {done.stderr}")
-    return OIDC
+    return npm_ci(OIDC)
 
 
 @pytest.fixture(scope="module")
