@@ -54,6 +54,11 @@ def mailed_token() -> str:
     return re.search(r"^[\w-]+:[\w-]+:[\w-]+$", mail.outbox[-1].body, re.MULTILINE)[0]
 
 
+def lasting_headers(answer) -> dict[str, str]:
+    """The headers of an answer without the countdown of the caller's quota."""
+    return {name: value for name, value in answer.headers.items() if name != "RateLimit"}
+
+
 class Client(APIClient):
     """Speaks JSON, and answers 500 as a server would instead of raising: also to a query in a loop."""
 

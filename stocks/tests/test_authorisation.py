@@ -7,12 +7,14 @@ from functools import partial
 import pytest
 from django.contrib.admindocs.views import simplify_regex
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from config.urls import router
 from conftest import PASSWORD, Client
 from records.history import AuditEntry
+from stocks.models import Stock
 from users.models import User
 from users.outbox import QueuedMail
 from users.sessions import Identity, RateLimit
@@ -302,7 +304,8 @@ def test_every_route_is_in_the_table():
 @pytest.mark.parametrize(("route", "method"), [(route, method) for route in ROUTES for method in TABLE.get(route, ())])
 def test_everybody_may_do_what_the_table_says_and_no_more(route, method, persona, row, caller, body):
     row_id = row.pk if row else 1
-    names = {"content_type_id": 1, "app_label": "stocks", "provider": "example", "var": "/unknown", "url": "unknown"}
+    kind = ContentType.objects.get_for_model(Stock).pk
+    names = {"content_type_id": kind, "app_label": "stocks", "provider": "example", "var": "/unknown", "url": "unknown"}
     path = route.format(id=row_id, object_id=row_id, **names)
     assert readable(resolve(path).route) == route
     if method == "POST" and route.endswith("/restore"):
