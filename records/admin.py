@@ -1,50 +1,52 @@
 """How every record is managed. Usable with a million rows: nothing here counts or loads them all."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from datetime import UTC
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import model_ngettext, unquote
 from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.contrib.auth import get_user_model
-from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, FieldDoesNotExist, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.db import DataError, models
+from django.db import connection, models, transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
+from django.utils.functional import SimpleLazyObject, cached_property
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from rest_framework.exceptions import APIException
 from rest_framework.exceptions import PermissionDenied as RefusedByAPI
 
+from records.admin_site import LOST, reason, sentence
+from records.constraints import BIGINT_MAX
 from records.expressions import AnyOf
+from records.forms import RecordForm, adapted
 from records.history import AuditEntry
 from records.models import SoftDeletable, goes_with
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
-from records.undo import kinds, resource_names, undo
+from records.undo import LARGEST, kinds, resource_names, undo
 
+#: How many rows a confirmation page names, and how many are logged one by one.
+SAMPLE = 100
+#: How many rows one action changes: an undo takes back no more.
+LARGEST_SELECTION = LARGEST
+#: How many words a search may have; each is a condition of the query.
 MOST_WORDS = 20
-
-
-@contextmanager
-def _bad_values_refused() -> Iterator[None]:
-    """Django's admin passes ids and filters from requests to the database as they come."""
-    try:
-        yield
-    except (ValueError, OverflowError, DataError) as error:
-        raise BadRequest("A value of this request is not one that the database can hold.") from error
-
-
-def _rendered(response: Any) -> Any:
-    return response.render() if hasattr(response, "render") else response
+#: The lookups that an address may filter by, beside those of the list's own filters: an index serves each of them,
+#: and none runs for long, as a regular expression may.
+LOOKUPS = {"exact", "in", "gt", "gte", "lt", "lte", "isnull", "isempty"}
 
 
 class BoundedPaginator(Paginator):
@@ -75,26 +77,254 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.deleted() if self.value() == "1" else queryset.live()
 
 
-class LargeTableAdmin(admin.ModelAdmin):
-    """Lists without full counts, and bad values refused."""
+def _is_comparable(field: Any, text: str) -> bool:
+    """Return True if both databases can compare the column with this value; what it cannot mean at all is for others
+    to refuse."""
+    if "\0" in text:
+        return False
+    target = field.target_field if field.is_relation else field
+    try:
+        value = target.to_python(text)
+        if isinstance(target, models.IntegerField):
+            return abs(int(value)) <= BIGINT_MAX
+        if isinstance(target, models.DecimalField):
+            return abs(value) < 10 ** (target.max_digits - target.decimal_places)
+        if isinstance(target, models.DateTimeField):
+            value.astimezone(UTC)
+        if isinstance(target, models.GenericIPAddressField):
+            target.run_validators(value)
+    except OverflowError:
+        return False
+    except (ValueError, TypeError, AttributeError, ValidationError):
+        return not isinstance(target, models.GenericIPAddressField)
+    return True
 
+
+class LargeTableAdmin(admin.ModelAdmin):
+    """A list without full counts, deletion in a bounded page, and forms that lose no race and touch nothing else."""
+
+    form = RecordForm
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole table
     list_per_page = 50
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        with _bad_values_refused():
-            return _rendered(super().changelist_view(request, extra_context))
+    # Lists
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with _bad_values_refused():
-            return _rendered(super().changeform_view(request, *args, **kwargs))
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        if not super().lookup_allowed(lookup, value, request):
+            return False
+        own = {getattr(each, "parameter_name", None) for each in self.get_list_filter(request)}
+        opts: Any = self.opts
+        field: Any = None
+        rest = lookup.split("__")
+        while lookup not in own and opts is not None and rest:
+            try:
+                field = opts.get_field(rest[0])
+            except FieldDoesNotExist:
+                break
+            opts, rest = getattr(field.related_model, "_meta", None), rest[1:]
+        if field is None:
+            return True  # of a filter, or the name of nothing, for which Django shows the whole list
+        [name, *more] = rest or ["exact"]
+        values = value.split(",") if name == "in" else [value]
+        compares = name not in {"isnull", "isempty"}
+        is_hidden = field.name in (self.exclude or ())
+        return (
+            name in LOOKUPS
+            and not more
+            and not is_hidden
+            and not (compares and not all(_is_comparable(field, each) for each in values))
+        )
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        if len(search_term.split()) > MOST_WORDS:  # each is a condition of the query, for each search field
+        if len(search_term.split()) > MOST_WORDS:
             raise BadRequest(f"A search has at most {MOST_WORDS} words.")
         return super().get_search_results(request, queryset, search_term)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        try:
+            return super().changelist_view(request, extra_context)
+        except LOST as error:
+            if "_save" not in request.POST:
+                raise
+            _remember(request, error)
+            return super().changelist_view(request, extra_context)
+
+    # Actions
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        if found := actions.get("delete_selected"):
+            actions["delete_selected"] = (type(self).delete_selected, *found[1:])
+        return actions
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:  # type: ignore[override]
+        """Run an action on the selected rows, all or nothing."""
+        keys = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        if not all(_is_comparable(self.opts.pk, key) for key in keys):
+            raise BadRequest("A selected row is none that there can be.")
+        if request.POST.get("select_across") == "1" and queryset[: LARGEST_SELECTION + 1].count() > LARGEST_SELECTION:
+            text = f"At most {LARGEST_SELECTION:,} rows can be selected at once: please filter the list first."
+            self.message_user(request, text, messages.ERROR)
+            return None
+        try:
+            with transaction.atomic():
+                return super().response_action(request, queryset)
+        except LOST as error:
+            self.message_user(request, sentence(error), messages.ERROR)
+            return None
+
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet) -> TemplateResponse | None:
+        """Delete the selected rows, after a page that asks for confirmation.
+
+        The page names a sample of the rows, however many they are. Its form does not list the rows of "select all": it
+        repeats that selection, with the count to be confirmed.
+        """
+        rows = self.deletable(queryset)
+        sample, counts, lacking, protected = self.get_deleted_objects(rows, request)
+        count = counts[self.opts.verbose_name_plural]
+        is_confirmed = request.POST.get("confirmed_count", str(count)) == str(count)
+        if request.POST.get("post") and is_confirmed and not protected:
+            if lacking:
+                raise PermissionDenied
+            removed = self.remove_and_log(request, rows)
+            text = f"Successfully deleted {removed:,} {model_ngettext(self.opts, removed)}."
+            self.message_user(request, text, messages.SUCCESS)
+            return None
+        if not is_confirmed:
+            self.message_user(request, "The selection has changed: please confirm it again.", messages.WARNING)
+        is_across = request.POST.get("select_across") == "1"
+        name = model_ngettext(self.opts, count)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Cannot delete {name}" if lacking or protected else f"Delete {count:,} {name}?",
+            "objects_name": name,
+            "sample": sample,
+            "count": count,
+            "model_count": counts.items(),
+            # One key stands for "select all": Django runs no action without any.
+            "keys": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[: 1 if is_across else None],
+            "select_across": int(is_across),
+            "perms_lacking": lacking,
+            "protected": protected,
+            "opts": self.opts,
+            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+            "media": self.media,
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, "records/delete_selected.html", context)
+
+    # Deletion
+
+    def deletable(self, rows: QuerySet) -> QuerySet:
+        """Return those of the rows that a deletion changes."""
+        return rows
+
+    def remove(self, rows: Any) -> int:
+        """Delete the rows; return how many there were."""
+        return rows.delete()[1].get(self.opts.label, 0)
+
+    def remove_and_log(self, request: HttpRequest, rows: Any) -> int:
+        """Delete the rows; return how many there were. Django's log gets a line for each, or one for very many."""
+        sample: Any = list(rows[: SAMPLE + 1])
+        removed = self.remove(rows)
+        if removed == len(sample) <= SAMPLE:
+            super().log_deletions(request, sample)
+        elif removed:
+            LogEntry.objects.create(
+                user_id=cast(Any, request.user).pk,
+                content_type=get_content_type_for_model(self.model),
+                object_repr=f"{removed:,} {model_ngettext(self.opts, removed)}",
+                action_flag=DELETION,
+                change_message="[]",
+            )
+        return removed
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> None:  # type: ignore[override]
+        """Do nothing: Django asks before it deletes, and remove_and_log tells what was deleted."""
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.remove_and_log(request, self.deletable(self.get_queryset(request).filter(pk=obj.pk)))
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        self.remove_and_log(request, self.deletable(queryset))
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LOST as error:
+            if request.method != "POST":
+                raise
+            _remember(request, error)
+            return super().delete_view(request, object_id, extra_context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what a confirmation page shows: a sample of the rows, and how many rows of each kind go with them."""
+        keys = [row.pk for row in objs] if isinstance(objs, list) else []
+        rows = self.get_queryset(request).filter(pk__in=keys) if keys else objs
+        counts = {self.opts.verbose_name_plural: rows.count(), **self.count_dependents(rows)}
+        sample = [str(row) for row in rows[:SAMPLE]]
+        if more := counts[self.opts.verbose_name_plural] - len(sample):
+            sample.append(f"… and {more:,} more")
+        may = self.has_delete_permission(request) and self.is_open(request, rows)
+        lacking = set() if may else {self.opts.verbose_name}
+        return sample, counts, lacking, [*self.protected(rows), *_remembered(request)]
+
+    def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
+        """Return False if the caller may not delete or restore one of these rows."""
+        return True
+
+    def count_dependents(self, rows: QuerySet) -> dict[Any, int]:
+        """Return how many rows of other kinds are deleted with these."""
+        return {}
+
+    def protected(self, rows: QuerySet) -> list[str]:
+        """Return why these rows cannot be deleted; nothing if they can."""
+        return []
+
+    # Forms
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except LOST as error:
+            if request.method != "POST":
+                raise
+            # Its checks had passed before another request wrote: asked again, they see what that one wrote.
+            _remember(request, error)
+            return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(self, request: Any, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type(form.__name__, (form,), {"refusal": getattr(request, "_lost", None)})
+
+    def get_changelist_form(self, request: Any, **kwargs: Any) -> Any:
+        form = super().get_changelist_form(request, **{"form": RecordForm, **kwargs})
+        return type(form.__name__, (form,), {"refusal": getattr(request, "_lost", None)})
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        return adapted(db_field, field)
+
+    def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if connection.vendor == "postgresql":
+            # Foreign keys are checked at the end of the transaction, when no form can be shown any more.
+            connection.check_constraints()
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Log a change, if there was one."""
+        return super().log_change(request, obj, message) if message else None
+
+
+def _remember(request: Any, error: Exception) -> None:
+    """Have the page, shown again, say why the write was refused."""
+    request._lost = reason(error)
+
+
+def _remembered(request: Any) -> list[str]:
+    return [text for texts in getattr(request, "_lost", {}).values() for text in texts]
 
 
 class ReadOnlyAdmin(LargeTableAdmin):
@@ -163,48 +393,47 @@ class RecordAdmin(LargeTableAdmin):
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
         """What the audit log knows of the row, whichever way it was changed."""
-        with _bad_values_refused():
-            entries = with_usernames(AuditEntry.objects.of_row(self.model, unquote(object_id))).order_by("-id")
-            user: Any = request.user
-            history = {
-                "entries": [{**vars(entry), "pk": entry.pk, "table": differences(entry)} for entry in entries[:100]],
-                "may_see_log": user.may("view", AuditEntry),
-                "log": log_of(object_type=self.opts.db_table, object_id=unquote(object_id)),
-            }
-            return _rendered(super().history_view(request, object_id, history | (extra_context or {})))
+        entries = with_usernames(AuditEntry.objects.of_row(self.model, unquote(object_id))).order_by("-id")
+        user: Any = request.user
+        history = {
+            # Read when the page is rendered: Django first checks that there is such a row.
+            "entries": SimpleLazyObject(
+                lambda: [{**vars(entry), "pk": entry.pk, "table": differences(entry)} for entry in entries[:100]]
+            ),
+            "may_see_log": user.may("view", AuditEntry),
+            "log": log_of(object_type=self.opts.db_table, object_id=unquote(object_id)),
+        }
+        return super().history_view(request, object_id, history | (extra_context or {}))
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What the confirmation page shows: the rows asked for; what goes with them is counted, not loaded."""
-        rows = list(objs)
-        counts = {self.opts.verbose_name_plural: len(rows)}
+    def deletable(self, rows: Any) -> Any:
+        return rows.live() if self.is_soft else rows
+
+    def count_dependents(self, rows: Any) -> dict[Any, int]:
+        counts = {}
         for relation in self.opts.related_objects:
             kind: Any = relation.related_model
             if goes_with(relation.field) and (not self.is_soft or issubclass(kind, SoftDeletable)):
-                dependents = kind.objects.filter(**{f"{relation.field.name}__in": rows})
+                dependents = kind.objects.filter(**{f"{relation.field.name}__in": rows.order_by().values("pk")})
                 counts[kind._meta.verbose_name_plural] = dependents.count()
-        may = self.has_delete_permission(request) and self.is_open(request, rows)
-        lacking = set() if may else {self.opts.verbose_name}
-        return [str(row) for row in rows], counts, lacking, self.protected(rows)
+        return counts
 
-    def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
-        """Return False if the caller may not delete or restore one of these rows."""
-        return True
-
-    def protected(self, rows: list[Any]) -> list[str]:
-        """Why these rows cannot be deleted; empty if they can."""
-        model: Any = self.model
-        return model.all_objects.all().held_by([row.pk for row in rows], for_good=not self.is_soft)
+    def protected(self, rows: Any) -> list[str]:
+        keys = rows.order_by().values_list("pk", flat=True)
+        return self.model.all_objects.all().held_by(keys, for_good=not self.is_soft)
 
     @admin.action(description="Restore selected %(verbose_name_plural)s")
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:
         if not self.is_open(request, queryset):
             raise PermissionDenied
-        try:
-            restored = queryset.restore()
-        except ValidationError as error:
-            self.message_user(request, error.messages[0], messages.ERROR)
-        else:
-            self.message_user(request, f"Restored {restored} {model_ngettext(self.opts, restored)}.", messages.SUCCESS)
+        restored = queryset.restore()
+        self.message_user(request, f"Restored {restored:,} {model_ngettext(self.opts, restored)}.", messages.SUCCESS)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            # What was typed otherwise and means the same, such as a symbol in lower case, is no change to log.
+            same = {field.name for field in self.opts.concrete_fields} - {each.name for each in obj.changed_fields()}
+            form.changed_data = [name for name in form.changed_data if name not in same]
+        super().save_model(request, obj, form, change)
 
 
 # The audit log

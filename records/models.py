@@ -24,6 +24,10 @@ from records.history import AuditEntry, Change, as_json, as_stored, is_same_mome
 BOOKKEEPING = frozenset({"version", "updated_at"})
 
 
+class RowGoneError(DatabaseError):
+    """The row that was to be saved is gone."""
+
+
 class RecordQuerySet(models.QuerySet):
     model: Any
     _db: str | None
@@ -380,7 +384,7 @@ class Record(models.Model):
         if not as_read:
             found = row.select_for_update(no_key=True).values("version", *(field.attname for field in values)).first()
             if found is None:
-                raise DatabaseError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
+                raise RowGoneError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
             version, before = found.pop("version"), found
             values = {field: value for field, value in values.items() if _differ(field, before[field.attname], value)}
             if values:

@@ -74,14 +74,18 @@ class UserQuerySet(SoftDeletableQuerySet):
         key = "email__lower" if "@" in login else "username__lower"
         return self.filter(**{key: login.lower()})
 
-    def leaves_no_superuser(self) -> bool:
-        """Whether the service would have no active superuser without these rows. Locks those there are."""
-        superusers = User.objects.superusers().select_for_update(no_key=True).order_by("pk")
+    def leaves_no_superuser(self, *, lock: bool = False) -> bool:
+        """Return True if the service would have no active superuser without these rows.
+
+        With `lock`, inside a transaction, the superusers stay what they are until it ends.
+        """
+        superusers = User.objects.superusers().order_by("pk")
+        superusers = superusers.select_for_update(no_key=True) if lock else superusers
         remaining = set(superusers.values_list("pk", flat=True))
         return bool(remaining) and remaining <= set(self.filter(pk__in=remaining).values_list("pk", flat=True))
 
     def _keep_a_superuser(self) -> None:
-        if self.leaves_no_superuser():
+        if self.leaves_no_superuser(lock=True):
             raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def update(self, **values) -> int:
@@ -468,9 +472,9 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
     def clean(self) -> None:
         self.email = User.objects.normalize_email(self.email)
-        with transaction.atomic():
-            if self._gives_up_superuser() and User.objects.filter(pk=self.pk).leaves_no_superuser():
-                raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
+        # Without a lock, for forms; save() asks again, with one.
+        if self._gives_up_superuser() and User.objects.filter(pk=self.pk).leaves_no_superuser():
+            raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def save(self, **kwargs: Any) -> None:
         """Stores what was changed; a new password and a deactivation end the person's sessions.

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
@@ -10,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from rest_framework.exceptions import ValidationError as APIValidationError
 
+from records.admin_site import RecordAdminSite
 from users.confirmation import NOT_CURRENT, confirm_password
 
 
@@ -24,7 +24,7 @@ class OwnPasswordForm(PasswordChangeForm):
         return self.cleaned_data["old_password"]
 
 
-class ManagementSite(AdminSite):
+class ManagementSite(RecordAdminSite):
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Change one's own password, as Django does, with a form of our own."""
         context = {**self.each_context(request), **(extra_context or {})}

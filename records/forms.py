@@ -1,0 +1,87 @@
+"""Forms of the admin that change what was typed, and nothing else."""
+
+import re
+from datetime import datetime, time
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.forms.widgets import Input
+from django.utils.functional import cached_property
+
+
+def adapted(db_field: models.Field, field: Any) -> Any:
+    """Adapt the form field that Django has for a column, where it would not keep every value of the column."""
+    if isinstance(field, forms.CharField) and db_field.null:
+        field.empty_value = None  # as Django has it for CharField, but not for TextField
+    if isinstance(field, forms.JSONField):
+        field.empty_values = [None, ""]  # {} and [] are values
+    return field
+
+
+def _newlines(text: str) -> str:
+    return re.sub(r"\r\n?", "\n", text)
+
+
+class RecordForm(forms.ModelForm):
+    """A form whose untouched fields keep exactly what is stored.
+
+    A page cannot hold every value: browsers send other line breaks than they were given, and inputs have no
+    microseconds. A field counts as touched only if it was sent otherwise than its stored value is shown.
+    """
+
+    #: Why the database refused what was sent, by field: shown where the checks still find nothing wrong.
+    refusal: ClassVar[dict[str, list[str]] | None] = None
+
+    def full_clean(self) -> None:
+        if self.is_bound:
+            self._normalize_newlines()
+        super().full_clean()
+
+    @cached_property
+    def changed_data(self) -> list[str]:  # type: ignore[override]
+        return [name for name in super().changed_data if not self._is_untouched(name)]
+
+    def _post_clean(self) -> None:
+        if not self.instance._state.adding:
+            for name in self.cleaned_data.keys() & self.initial.keys() - set(self.changed_data):
+                if not isinstance(self.fields[name], forms.ModelChoiceField):
+                    self.cleaned_data[name] = self.initial[name]
+        super()._post_clean()  # type: ignore[misc]
+        if self.refusal and not self.errors and self.has_changed():
+            for name, texts in self.refusal.items():
+                self.add_error(name if name in self.fields else None, texts)  # type: ignore[arg-type]
+
+    def _is_untouched(self, name: str) -> bool:
+        field = self.fields[name]
+        if self.instance._state.adding or name not in self.initial or isinstance(field, forms.ModelChoiceField):
+            return False
+        try:
+            sent = field.clean(self[name].data)
+            return _flat(field, sent) == _flat(field, _shown(field, self.initial[name]))
+        except ValidationError:
+            return False
+
+    def _normalize_newlines(self) -> None:
+        """Take back what browsers do to a line break; a text is not longer for it than it was."""
+        data: Any = self.data.copy()  # type: ignore[attr-defined]
+        for name, field in self.fields.items():
+            key = self.add_prefix(name)
+            if isinstance(field.widget, forms.Textarea) and (text := data.get(key)):
+                data[key] = _newlines(text)
+        self.data = data
+
+
+def _shown(field: forms.Field, stored: Any) -> Any:
+    """Return what the page's input for a stored value means when it comes back as it is."""
+    value = field.prepare_value(stored)
+    if isinstance(value, (datetime, time)) and not field.widget.supports_microseconds:
+        return value.replace(microsecond=0)
+    return field.to_python(_newlines(value) if isinstance(value, str) else value)
+
+
+def _flat(field: forms.Field, value: Any) -> Any:
+    """Return the value as an input of one line can hold it: browsers take line breaks out of it."""
+    is_line = isinstance(value, str) and isinstance(field.widget, Input)
+    return re.sub(r"[\r\n]", "", value).strip() if is_line else value

@@ -1,0 +1,271 @@
+"""Several people at once in the admin: who loses is told so in the form, and nothing is done or logged twice."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
+from django.db import connection, connections, transaction
+from django.db.models import ProtectedError
+from django.test import Client
+
+from records.history import AuditEntry
+from stocks.models import Stock
+from users.models import LAST_SUPERUSER_MESSAGE, User
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+USERS, STOCKS, GROUPS = "/admin/users/user/", "/admin/stocks/stock/", "/admin/auth/group/"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+NO_PASSWORD = {"usable_password": "false"}
+on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+
+
+@pytest.fixture
+def boss(make_user):
+    return make_user(is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def browser(boss):
+    """A new browser in which the superuser is signed in."""
+
+    def make() -> Client:
+        client = Client(raise_request_exception=False)
+        client.force_login(boss)
+        return client
+
+    return make
+
+
+def at_once(*acts):
+    """The results of these functions, run in threads with connections of their own that start together."""
+    barrier = Barrier(len(acts))
+
+    def run(act):
+        try:
+            barrier.wait()
+            return act()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return [future.result() for future in [pool.submit(run, act) for act in acts]]
+
+
+def posting(browser, path, body):
+    client = browser()
+    return lambda: client.post(path, body)
+
+
+@pytest.fixture
+def just_before(monkeypatch):
+    """Have a function run once in another connection, after a form's checks and before its write."""
+
+    def before(model_admin, method, act):
+        original = getattr(model_admin, method)
+        done = []
+
+        def patched(self, *args, **kwargs):
+            if not done:
+                done.append(True)
+                at_once(act)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(model_admin, method, patched)
+
+    return before
+
+
+def page_of(answer) -> str:
+    assert answer.status_code == 200, answer.content
+    return answer.content.decode()
+
+
+def test_user_added_four_times_at_once_is_added_once(browser):
+    body = {"username": "ada", "email": "ada@example.com", **NO_PASSWORD}
+    answers = at_once(*[posting(browser, f"{USERS}add/", body) for _ in range(4)])
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
+    for answer in answers:
+        assert answer.status_code == 302 or "Username already in use" in page_of(answer)
+    assert User.objects.filter(username="ada").count() == 1
+    assert LogEntry.objects.count() == 1
+
+
+def test_four_users_renamed_alike_at_once(browser, make_user):
+    people = [make_user() for _ in range(4)]
+    acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": "same", "is_active": "on"}) for user in people]
+    answers = at_once(*acts)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
+    assert User.objects.filter(username="same").count() == 1
+    assert AuditEntry.objects.filter(action="update", object_type="users").count() == 1
+
+
+def test_group_of_another_app_added_at_once(browser):
+    answers = at_once(*[posting(browser, f"{GROUPS}add/", {"name": "Clerks"}) for _ in range(4)])
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
+    assert all("already exists" in page_of(answer) for answer in answers if answer.status_code == 200)
+
+
+@on_postgresql
+def test_address_taken_between_check_and_write(browser, make_user, just_before):
+    user = make_user()
+    just_before(admin.ModelAdmin, "save_model", lambda: User.objects.create_user("first", "new@example.com"))
+    body = {"username": user.username, "email": "NEW@example.com", "is_active": "on"}
+    assert "Email already in use" in page_of(browser().post(f"{USERS}{user.pk}/change/", body))
+    user.refresh_from_db()
+    assert (user.email != "NEW@example.com", user.version) == (True, 1)
+    assert not LogEntry.objects.exists()
+
+
+@on_postgresql
+def test_owner_purged_between_check_and_write(browser, make_user, just_before):
+    owner = make_user()
+    just_before(admin.ModelAdmin, "save_model", lambda: User.objects.filter(pk=owner.pk).purge())
+    body = {"owner": owner.pk, "name": "AAPL", "price": 1, "quantity": 1, "is_active": "on"}
+    assert "valid choice" in page_of(browser().post(f"{STOCKS}add/", body))
+    assert not Stock.all_objects.filter(owner=owner.pk).exists()
+
+
+@on_postgresql
+def test_row_purged_between_check_and_write(browser, make_stock, boss, just_before):
+    stock = make_stock(boss)
+    just_before(admin.ModelAdmin, "save_model", lambda: Stock.objects.filter(pk=stock.pk).purge())
+    body = {"owner": boss.pk, "name": "GOOG", "price": 1, "quantity": 1, "is_active": "on"}
+    answer = browser().post(f"{STOCKS}{stock.pk}/change/", body, follow=True)
+    assert "Perhaps it was deleted?" in page_of(answer)
+    assert not LogEntry.objects.exists()
+
+
+@on_postgresql
+def test_constraint_that_no_check_knows_is_named_in_the_form(browser, make_stock, boss, monkeypatch):
+    stock = make_stock(boss)
+    monkeypatch.setattr("django.db.models.Model.validate_constraints", lambda self, exclude=None: None)
+    monkeypatch.setattr(Stock._meta.get_field("price"), "_validators", [])
+    monkeypatch.delitem(vars(Stock._meta.get_field("price")), "validators", raising=False)
+    body = {"owner": boss.pk, "name": "AAPL", "price": "-1", "quantity": 1, "is_active": "on"}
+    answer = browser().post(f"{STOCKS}{stock.pk}/change/", body)
+    assert "Ensure this value is greater than 0." in page_of(answer)
+    assert Stock.objects.get(pk=stock.pk).price > 0
+
+
+@on_postgresql
+def test_row_of_an_editable_list_loses_a_race(browser, make_user, just_before, monkeypatch):
+    monkeypatch.setattr(admin.site._registry[User], "list_editable", ("name", "email"))
+    one, other = make_user(), make_user()
+    just_before(admin.ModelAdmin, "save_model", lambda: User.objects.create_user("first", "new@example.com"))
+    body = {"form-TOTAL_FORMS": 2, "form-INITIAL_FORMS": 2, "_save": "Save"}
+    body |= {"form-0-id": other.pk, "form-0-email": other.email, "form-0-name": "Otto"}
+    body |= {"form-1-id": one.pk, "form-1-email": "new@example.com", "form-1-name": ""}
+    assert "Email already in use" in page_of(browser().post(f"{USERS}?id__in={one.pk},{other.pk}", body))
+    other.refresh_from_db()
+    assert other.name is None
+
+
+def test_last_two_superusers_are_deactivated_at_once(browser, boss, make_user):
+    other = make_user(is_staff=True, is_superuser=True)
+    acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": user.username}) for user in (boss, other)]
+    answers = at_once(*acts)
+    assert User.objects.superusers().count() == 1
+    refused = [answer for answer in answers if answer.status_code == 200]
+    assert all(LAST_SUPERUSER_MESSAGE in page_of(answer) for answer in refused)
+    assert {answer.status_code for answer in answers} <= {200, 302}
+
+
+@pytest.mark.parametrize("in_bulk", [True, False])
+def test_row_deleted_by_four_people_at_once_is_deleted_once(browser, make_stock, boss, in_bulk):
+    stock = make_stock(boss)
+    selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
+    path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
+    answers = at_once(*[posting(browser, path, body) for _ in range(4)])
+    assert {answer.status_code for answer in answers} == {302}
+    assert AuditEntry.objects.of_row(Stock, stock.pk).filter(action="delete").count() == 1
+    assert LogEntry.objects.count() == 1
+
+
+def test_row_removed_for_good_by_four_people_at_once(browser):
+    group = Group.objects.create(name="Clerks")
+    answers = at_once(*[posting(browser, f"{GROUPS}{group.pk}/delete/", {"post": "yes"}) for _ in range(4)])
+    assert {answer.status_code for answer in answers} == {302}
+    assert LogEntry.objects.count() == 1
+
+
+def test_rows_restored_by_four_people_at_once_are_restored_once(browser, make_stock, boss):
+    stock = make_stock(boss)
+    stock.delete()
+    body = {"action": "restore_selected", "_selected_action": stock.pk}
+    answers = at_once(*[posting(browser, f"{STOCKS}?deleted=1", body) for _ in range(4)])
+    assert {answer.status_code for answer in answers} == {302}
+    assert AuditEntry.objects.of_row(Stock, stock.pk).filter(action="restore").count() == 1
+
+
+def test_form_of_a_row_that_somebody_removed_for_good(browser, make_stock, boss):
+    stock, client = make_stock(boss), browser()
+    client.get(f"{STOCKS}{stock.pk}/change/")
+    Stock.objects.filter(pk=stock.pk).purge()
+    body = {"owner": boss.pk, "name": "GOOG", "price": 1, "quantity": 1}
+    for action in ("change", "delete", "history"):
+        answer = client.post(f"{STOCKS}{stock.pk}/{action}/", body, follow=True)
+        assert "Perhaps it was deleted?" in page_of(answer)
+    assert not Stock.all_objects.filter(owner=boss).exists()
+
+
+@pytest.mark.parametrize("in_bulk", [True, False])
+def test_row_that_came_into_use_is_not_deleted(browser, make_stock, boss, monkeypatch, in_bulk):
+    stock = make_stock(boss)
+
+    def refuse(self, keys, *, for_good):
+        raise ProtectedError("The stock is in use by 1 order.", set())
+
+    monkeypatch.setattr("records.models.RecordQuerySet._refuse_held", refuse)
+    selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
+    path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
+    assert "The stock is in use by 1 order." in page_of(browser().post(path, body, follow=True))
+    assert Stock.objects.filter(pk=stock.pk).exists()
+    assert not LogEntry.objects.exists()
+
+
+def test_password_of_a_user_who_is_gone_meanwhile(browser, make_user, monkeypatch):
+    user = make_user()
+    save = User.save
+
+    def purge_first(self, **kwargs):
+        User.objects.filter(pk=user.pk).purge()
+        save(self, **kwargs)
+
+    monkeypatch.setattr(User, "save", purge_first)
+    body = {"password1": "other-horse-8", "password2": "other-horse-8", "usable_password": "true"}
+    answer = browser().post(f"{USERS}{user.pk}/password/", body, HTTP_ACCEPT="text/html")
+    assert answer.status_code == 409
+    assert re.search(r"There is no user \d+ any more", answer.content.decode())
+
+
+@on_postgresql
+def test_victim_of_a_deadlock_is_asked_to_try_again(browser, make_stock, boss):
+    first, second = make_stock(boss), make_stock(boss)
+    client, is_locked = browser(), Event()
+    selected = {"action": "delete_selected", "_selected_action": [first.pk, second.pk], "post": "yes"}
+
+    def lock_in_the_other_order():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL deadlock_timeout = '60s'")  # the admin's request finds the deadlock
+            Stock.objects.select_for_update().get(pk=second.pk)
+            is_locked.set()
+            for _ in range(200):
+                cursor.execute(f"SELECT pg_sleep(0.05), pg_stat_clear_snapshot(); {WAITING}")
+                if cursor.fetchone() != (0,):
+                    break
+            Stock.objects.select_for_update().get(pk=first.pk)
+
+    def delete():
+        is_locked.wait(10)
+        return client.post(STOCKS, selected, HTTP_ACCEPT="text/html")
+
+    _, answer = at_once(lock_in_the_other_order, delete)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert Stock.objects.filter(owner=boss).count() == 2
+    assert not LogEntry.objects.exists()

@@ -1,0 +1,199 @@
+"""Every address of the admin, for every persona, each request in a transaction of its own as on a server."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.test import Client
+from django.urls import URLResolver, get_resolver
+
+from records.history import AuditEntry
+from stocks.models import Stock
+from users.models import LAST_SUPERUSER_MESSAGE, User
+from users.outbox import QueuedMail
+from users.sessions import Identity, RateLimit, Session
+
+# Inside the transaction of an ordinary test, `select_for_update` without one of its own would not fail.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+USERS, STOCKS, LOG = "/admin/users/user/", "/admin/stocks/stock/", "/admin/records/auditentry/"
+EVER = "2999-01-01T00:00:00Z"
+TIMES = ("created_at", "due_at", "expires_at")
+READ_ONLY = {"records_auditentry", "users_session", "users_identity", "users_ratelimit", "users_queuedmail"}
+
+
+@pytest.fixture
+def visitor(make_user):
+    def make(persona: str) -> Client:
+        client = Client(raise_request_exception=False)
+        if persona != "anonymous":
+            client.user = make_user(is_staff=True, is_superuser=persona == "superuser", password="correct-horse-7")
+            client.force_login(client.user)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def boss(visitor):
+    return visitor("superuser")
+
+
+@pytest.fixture
+def rows(make_user, make_stock):
+    """Model → a row of it, for every model in the admin."""
+    user = make_user()
+    stock = make_stock(user)
+    made = [
+        user,
+        stock,
+        Session.objects.create(user=user, expires_at=EVER),
+        Identity.objects.create(user=user, provider="example", subject="7"),
+        RateLimit.objects.create(key="login-account:7", expires_at=EVER),
+        QueuedMail.objects.create(kind="notice", user_id=user.pk, to="a@example.com", **dict.fromkeys(TIMES, EVER)),
+        Group.objects.create(name="Clerks"),
+        AuditEntry.objects.of_row(Stock, stock.pk).get(),
+    ]
+    by_model = {type(row): row for row in made}
+    assert by_model.keys() == admin.site._registry.keys()
+    return by_model
+
+
+def routes(resolver: URLResolver, prefix: str = "") -> list[str]:
+    """Every route below `resolver`, such as `stocks/stock/<path:object_id>/change/`."""
+    found = []
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        found += routes(pattern, route) if isinstance(pattern, URLResolver) else [route]
+    return found
+
+
+def addresses(rows) -> list[str]:
+    [resolver] = [each for each in get_resolver().url_patterns if getattr(each, "namespace", None) == "admin"]
+    labels = {model._meta.app_label for model in rows}
+    found = [f"/admin/{label}/" for label in labels]
+    for route in routes(resolver):
+        if route.startswith("^(?P<app_label>"):
+            continue  # above
+        for model, row in rows.items():
+            if route.startswith(f"{model._meta.app_label}/{model._meta.model_name}/"):
+                route = route.replace("<path:object_id>", quote(str(row.pk))).replace("<id>", str(row.pk))
+        route = route.replace("<path:content_type_id>", str(ContentType.objects.get_for_model(Stock).pk))
+        route = route.replace("<path:object_id>", str(rows[Stock].pk)).replace("(?P<url>.*)$", "no/such/page")
+        assert not set("<>?") & set(route), route
+        found.append(f"/admin/{route}")
+    return [path for path in found if path != "/admin/logout/"]
+
+
+@pytest.mark.parametrize("persona", ["superuser", "staff", "anonymous"])
+@pytest.mark.parametrize("method", ["get", "head", "options", "post", "put"])
+def test_no_address_fails(rows, visitor, persona, method):
+    paths, client = addresses(rows), visitor(persona)
+    codes = {path: getattr(client, method)(path).status_code for path in paths}
+    assert len(codes) > 40
+    assert {path: code for path, code in codes.items() if code >= 500} == {}
+
+
+def test_superuser_reads_every_page_that_there_is(rows, boss):
+    closed = {path for path in addresses(rows) if boss.get(path).status_code not in {200, 302}}
+    stock = f"/admin/r/{ContentType.objects.get_for_model(Stock).pk}/{rows[Stock].pk}/"  # no page of its own
+    entry = f"{LOG}{rows[AuditEntry].pk}/delete/"
+    add = {f"/admin/{name.replace('_', '/')}/add/" for name in READ_ONLY}
+    assert closed == {"/admin/autocomplete/", "/admin/no/such/page", stock, entry, *add}
+
+
+def test_anonymous_reads_the_login_form_only(rows, visitor):
+    client = visitor("anonymous")
+    assert [path for path in addresses(rows) if client.get(path).status_code == 200] == ["/admin/login/"]
+
+
+def test_user_is_deleted_and_restored(boss, make_user, make_stock):
+    user = make_user()
+    stock = make_stock(user)
+    page = f"{USERS}{user.pk}/delete/"
+    assert "Stocks: 1" in boss.get(page).content.decode()
+    assert boss.post(page, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=user.pk).exists()
+    boss.post(f"{USERS}?deleted=1", {"action": "restore_selected", "_selected_action": user.pk})
+    assert User.objects.filter(pk=user.pk).exists()
+    assert Stock.objects.filter(pk=stock.pk).exists()
+
+
+def test_users_are_deleted_together_and_the_deletion_undone(boss, make_user):
+    people = [make_user() for _ in range(3)]
+    selected = {"action": "delete_selected", "_selected_action": [user.pk for user in people]}
+    assert boss.post(USERS, selected).status_code == 200
+    assert boss.post(USERS, selected | {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk__in=selected["_selected_action"]).exists()
+    entry = AuditEntry.objects.of_row(User, people[0].pk).latest("id")
+    answer = boss.post(LOG, {"action": "undo_requests", "_selected_action": entry.pk}, follow=True)
+    assert "Put back 3 rows." in answer.content.decode()
+    assert User.objects.filter(pk__in=selected["_selected_action"]).count() == 3
+
+
+@pytest.mark.parametrize("model", [Stock, Session, Identity, RateLimit, QueuedMail, Group])
+def test_row_of_every_other_kind_is_deleted(boss, rows, model):
+    page = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{quote(str(rows[model].pk))}/delete/"
+    assert boss.get(page).status_code == 200
+    assert boss.post(page, {"post": "yes"}).status_code == 302
+    assert not model.objects.filter(pk=rows[model].pk).exists()
+
+
+def test_last_superuser_stays(boss):
+    answers = [
+        boss.get(f"{USERS}{boss.user.pk}/delete/"),
+        boss.post(f"{USERS}{boss.user.pk}/delete/", {"post": "yes"}),
+        boss.post(f"{USERS}{boss.user.pk}/change/", {"username": boss.user.username}),
+    ]
+    assert [LAST_SUPERUSER_MESSAGE in answer.content.decode() for answer in answers] == [True] * 3
+    assert User.objects.superusers().get() == boss.user
+
+
+def test_question_about_the_last_superuser_needs_no_transaction(boss):
+    assert User.objects.filter(pk=boss.user.pk).leaves_no_superuser()
+    boss.user.is_active = False
+    with pytest.raises(ValidationError, match="last active superuser"):
+        boss.user.full_clean()
+    with pytest.raises(ValidationError, match="last active superuser"):
+        boss.user.save()
+
+
+def test_device_is_signed_out(boss, rows):
+    boss.post("/admin/users/session/", {"action": "end", "_selected_action": rows[Session].pk})
+    assert Session.objects.get(pk=rows[Session].pk).revoked_at
+
+
+@pytest.mark.parametrize(("path", "is_own"), [("password_change/", True), ("users/user/{}/password/", False)])
+def test_password_is_changed(boss, make_user, path, is_own):
+    user = boss.user if is_own else make_user()
+    new = {"old_password": "correct-horse-7", "new_password1": "other-horse-8", "new_password2": "other-horse-8"}
+    new |= {"password1": "other-horse-8", "password2": "other-horse-8", "usable_password": "true"}
+    assert boss.post(f"/admin/{path.format(user.pk)}", new).status_code == 302
+    assert User.objects.get(pk=user.pk).check_password("other-horse-8")
+
+
+def test_login_and_logout(boss):
+    boss.post("/admin/logout/")
+    assert boss.get("/admin/").status_code == 302
+    boss.post("/admin/login/", {"username": boss.user.username, "password": "correct-horse-7"})
+    assert boss.get("/admin/").status_code == 200
+
+
+def test_failed_action_leaves_no_trace(boss, make_user, monkeypatch):
+    """A whole request is one transaction: nothing of it is told where it was not done."""
+    user = make_user()
+
+    def fail(*args, **kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr("records.admin.LargeTableAdmin.message_user", fail)
+    for path, body in (
+        (USERS, {"action": "delete_selected", "_selected_action": user.pk, "post": "yes"}),
+        (f"{USERS}{user.pk}/delete/", {"post": "yes"}),
+    ):
+        assert boss.post(path, body).status_code == 500
+    assert User.objects.filter(pk=user.pk).exists()
+    assert not LogEntry.objects.exists()
