@@ -1,14 +1,18 @@
 """Forms of the admin that change what was typed, and nothing else."""
 
 import re
+from collections.abc import Hashable
 from datetime import datetime, time
 from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import Q
 from django.forms.widgets import Input
 from django.utils.functional import cached_property
+
+from records.models import SoftDeletable
 
 
 def adapted(db_field: models.Field, field: Any) -> Any:
@@ -33,6 +37,19 @@ class RecordForm(forms.ModelForm):
 
     #: Why the database refused what was sent, by field: shown where the checks still find nothing wrong.
     refusal: ClassVar[dict[str, list[str]] | None] = None
+    _kept: frozenset[str] | set[str] = frozenset()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            if isinstance(field, forms.ModelChoiceField) and isinstance(key := self.initial.get(name), Hashable):
+                self._keep_choice(field, key)
+
+    def _keep_choice(self, field: Any, key: Any) -> None:
+        """Leave a row that is deleted among the choices of the one that refers to it."""
+        model = field.queryset.model
+        if key is not None and issubclass(model, SoftDeletable) and not self.instance._state.adding:
+            field.queryset = model.all_objects.filter(Q(deleted_at=None) | Q(pk=key))
 
     def full_clean(self) -> None:
         if self.is_bound:
@@ -44,14 +61,29 @@ class RecordForm(forms.ModelForm):
         return [name for name in super().changed_data if not self._is_untouched(name)]
 
     def _post_clean(self) -> None:
-        if not self.instance._state.adding:
-            for name in self.cleaned_data.keys() & self.initial.keys() - set(self.changed_data):
-                if not isinstance(self.fields[name], forms.ModelChoiceField):
-                    self.cleaned_data[name] = self.initial[name]
+        untouched = {} if self.instance._state.adding else self._untouched()
+        self.cleaned_data |= untouched
+        self._kept = set(untouched)
         super()._post_clean()  # type: ignore[misc]
+        for name, stored in untouched.items():
+            setattr(self.instance, name, stored)  # also where the model's clean() has a better spelling for it
         if self.refusal and not self.errors and self.has_changed():
             for name, texts in self.refusal.items():
                 self.add_error(name if name in self.fields else None, texts)  # type: ignore[arg-type]
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # A rule may be younger than a row, and what nobody touched is not for this form to mend.
+        return super()._get_validation_exclusions() | self._kept  # type: ignore[misc]
+
+    def validate_unique(self) -> None:
+        self._kept = set()  # a constraint may be about touched and untouched fields together
+        super().validate_unique()
+
+    def _untouched(self) -> dict[str, Any]:
+        """Field → stored value, of the columns that nobody touched."""
+        columns = {field.name for field in self.instance._meta.concrete_fields if not field.is_relation}
+        names = columns & self.cleaned_data.keys() & self.initial.keys() - set(self.changed_data)
+        return {name: self.initial[name] for name in names}
 
     def _is_untouched(self, name: str) -> bool:
         field = self.fields[name]
