@@ -1,7 +1,7 @@
 """How every record is managed. Usable with a million rows: nothing here counts or loads them all."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 from functools import reduce
 from operator import or_
@@ -42,6 +42,7 @@ from records.undo import LARGEST, kinds, resource_names, undo
 SAMPLE = 100
 #: How many rows one action changes: an undo takes back no more.
 LARGEST_SELECTION = LARGEST
+BATCH = 10_000
 #: How many words a search may have; each is a condition of the query.
 MOST_WORDS = 20
 #: The lookups that an address may filter by, beside those of the list's own filters: an index serves each of them,
@@ -98,6 +99,13 @@ def _is_comparable(field: Any, text: str) -> bool:
     except (ValueError, TypeError, AttributeError, ValidationError):
         return not isinstance(target, models.GenericIPAddressField)
     return True
+
+
+def in_batches(rows: Any) -> Iterator[Any]:
+    """Yield the rows in query sets of at most BATCH rows, so that no statement for very many runs into a timeout."""
+    keys = list(rows.order_by().values_list("pk", flat=True))
+    for start in range(0, len(keys), BATCH):
+        yield type(rows)(rows.model, using=rows.db).filter(AnyOf("pk", keys[start : start + BATCH]))
 
 
 class LargeTableAdmin(admin.ModelAdmin):
@@ -223,7 +231,7 @@ class LargeTableAdmin(admin.ModelAdmin):
 
     def remove(self, rows: Any) -> int:
         """Delete the rows; return how many there were."""
-        return rows.delete()[1].get(self.opts.label, 0)
+        return sum(batch.delete()[1].get(self.opts.label, 0) for batch in in_batches(rows))
 
     def remove_and_log(self, request: HttpRequest, rows: Any) -> int:
         """Delete the rows; return how many there were. Django's log gets a line for each, or one for very many."""
@@ -425,7 +433,7 @@ class RecordAdmin(LargeTableAdmin):
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:
         if not self.is_open(request, queryset):
             raise PermissionDenied
-        restored = queryset.restore()
+        restored = sum(batch.restore() for batch in in_batches(queryset))
         self.message_user(request, f"Restored {restored:,} {model_ngettext(self.opts, restored)}.", messages.SUCCESS)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
