@@ -8,6 +8,7 @@ from operator import or_
 from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import DELETION, LogEntry
@@ -108,6 +109,11 @@ def in_batches(rows: Any) -> Iterator[Any]:
         yield type(rows)(rows.model, using=rows.db).filter(AnyOf("pk", keys[start : start + BATCH]))
 
 
+def refuse_long_search(search_term: str) -> None:
+    if len(search_term.split()) > MOST_WORDS:
+        raise BadRequest(f"A search has at most {MOST_WORDS} words.")
+
+
 class LargeTableAdmin(admin.ModelAdmin):
     """A list without full counts, deletion in a bounded page, and forms that lose no race and touch nothing else."""
 
@@ -146,8 +152,7 @@ class LargeTableAdmin(admin.ModelAdmin):
         )
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        if len(search_term.split()) > MOST_WORDS:
-            raise BadRequest(f"A search has at most {MOST_WORDS} words.")
+        refuse_long_search(search_term)
         return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
@@ -172,7 +177,7 @@ class LargeTableAdmin(admin.ModelAdmin):
         keys = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         if not all(_is_comparable(self.opts.pk, key) for key in keys):
             raise BadRequest("A selected row is none that there can be.")
-        if request.POST.get("select_across") == "1" and queryset[: LARGEST_SELECTION + 1].count() > LARGEST_SELECTION:
+        if _is_across(request) and queryset[: LARGEST_SELECTION + 1].count() > LARGEST_SELECTION:
             text = f"At most {LARGEST_SELECTION:,} rows can be selected at once: please filter the list first."
             self.message_user(request, text, messages.ERROR)
             return None
@@ -202,7 +207,7 @@ class LargeTableAdmin(admin.ModelAdmin):
             return None
         if not is_confirmed:
             self.message_user(request, "The selection has changed: please confirm it again.", messages.WARNING)
-        is_across = request.POST.get("select_across") == "1"
+        is_across = _is_across(request)
         name = model_ngettext(self.opts, count)
         context = {
             **self.admin_site.each_context(request),
@@ -303,6 +308,9 @@ class LargeTableAdmin(admin.ModelAdmin):
             _remember(request, error)
             return super().changeform_view(request, *args, **kwargs)
 
+    def get_object(self, request: Any, object_id: str, from_field: str | None = None) -> Any:
+        return super().get_object(request, object_id, from_field or None)  # `_to_field=` names no field
+
     def get_form(self, request: Any, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
         return type(form.__name__, (form,), {"refusal": getattr(request, "_lost", None)})
@@ -324,6 +332,11 @@ class LargeTableAdmin(admin.ModelAdmin):
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Log a change, if there was one."""
         return super().log_change(request, obj, message) if message else None
+
+
+def _is_across(request: HttpRequest) -> bool:
+    """Return True if all rows of the list are selected, not only those named, as Django's form of actions reads it."""
+    return forms.BooleanField(required=False).to_python(request.POST.get("select_across"))
 
 
 def _remember(request: Any, error: Exception) -> None:
@@ -511,6 +524,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         """Whole words only: each meets an index, where a part of one would have to look at every entry."""
+        refuse_long_search(search_term)
         people: Any = get_user_model()
         for word in search_term.split():
             by_name = {f"{people.USERNAME_FIELD}__lower": word.lower()}
