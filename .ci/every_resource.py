@@ -4,6 +4,8 @@ import pytest
 from categories.models import Category
 from categories.tests.factories import make_category
 from django.core.exceptions import ValidationError
+from django.db import models
+from django.test import Client
 from django.core.management import call_command
 from gadgets.models import Gadget
 from gadgets.tests.factories import gadget_values, make_gadget
@@ -11,6 +13,7 @@ from holdings.models import Holding
 from holdings.tests.factories import make_holding
 from items.models import Item
 from items.tests.factories import make_item
+from notes.models import Note
 from notes.tests.factories import make_note
 from order_lines.tests.factories import make_order_line, order_line_values
 from orders.models import Order
@@ -20,6 +23,8 @@ from transactions.models import Transaction
 from transactions.tests.factories import make_transaction
 
 from stocks.models import Stock
+from records.history import AuditEntry
+from records.tests.browser import filled_form
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -314,3 +319,66 @@ def test_every_sort_is_paged_by_cursor(owner, sort):
         seen += [item["id"] for item in page["items"]]
         link = page["links"]["next"]
     assert (set(seen), len(seen)) == (made, 5)
+
+
+# The admin's forms
+
+
+@pytest.fixture
+def browser(superuser):
+    client = Client()  # whose forms look each reference up by a query of its own, as Django's do
+    client.force_login(superuser.user)
+    return client
+
+
+AWKWARD = [
+    {},
+    {"note": "", "homepage": None, "weight": 0.1 + 0.2, "data": {}},
+    {"note": " a\n\r\nb ", "homepage": "https://EXAMPLE.com/?", "data": [], "code": "a b ", "title": " x\ty"},
+    {"seen_at": "2026-01-02T03:04:05.678901Z", "built_on": "0999-01-01", "price": "0.0001", "data": {"ü": "\r\n"}},
+]
+
+
+@pytest.mark.parametrize("values", AWKWARD)
+@pytest.mark.parametrize("helper_is_deleted", [False, True])
+def test_saving_an_unchanged_form_writes_nothing(browser, stranger, owner, values, helper_is_deleted):
+    gadget = make_gadget(owner.user, helper_id=stranger.user.pk)
+    models.QuerySet(Gadget).filter(pk=gadget.pk).update(**values)
+    if helper_is_deleted:
+        stranger.user.delete()
+    before, entries = Gadget.objects.filter(pk=gadget.pk).values().get(), AuditEntry.objects.count()
+    path = f"/admin/gadgets/gadget/{gadget.pk}/change/"
+    form = filled_form(browser.get(path).content.decode())
+    assert browser.post(path, form).status_code == 302
+    assert Gadget.objects.filter(pk=gadget.pk).values().get() == before
+    assert AuditEntry.objects.count() == entries
+    assert browser.post(path, form | {"amount": "7"}).status_code == 302
+    after = Gadget.objects.filter(pk=gadget.pk).values("version", "updated_at").get()
+    assert Gadget.objects.filter(pk=gadget.pk).values().get() == before | after | {"amount": 7}
+
+
+@pytest.mark.parametrize("value", [[], {}, 0, False, "", None, {"b": 1.0, "a": ["\r\n"]}])
+def test_json_is_saved_as_it_is(browser, owner, value):
+    note = make_note(owner.user, data=value if value is not None else {"a": None})
+    path = f"/admin/notes/note/{note.pk}/change/"
+    form = filled_form(browser.get(path).content.decode())
+    assert browser.post(path, form).status_code == 302
+    assert (Note.objects.get(pk=note.pk).data, Note.objects.get(pk=note.pk).version) == (note.data, 1)
+    for typed in ("[]", "{}", "0"):
+        assert browser.post(path, form | {"data": typed}).status_code == 302
+        assert str(Note.objects.get(pk=note.pk).data) == typed
+
+
+def test_odd_values_are_refused_in_the_admin(browser, owner):
+    gadget = make_gadget(owner.user)
+    for path in (
+        "/admin/gadgets/gadget/add/?category=abc",
+        "/admin/gadgets/gadget/?id__in=abc",
+        "/admin/gadgets/gadget/?data__a__regex=(",
+        "/admin/gadgets/gadget/abc/change/",
+        "/admin/gadgets/gadget/?price__gte=1e400",
+    ):
+        assert browser.get(path).status_code in {302, 400}, path
+    selected = {"action": "delete_selected", "_selected_action": "abc", "post": "yes"}
+    assert browser.post("/admin/gadgets/gadget/", selected).status_code == 400
+    assert Gadget.objects.filter(pk=gadget.pk).exists()

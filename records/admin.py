@@ -33,7 +33,7 @@ from rest_framework.exceptions import PermissionDenied as RefusedByAPI
 from records.admin_site import LOST, reason, sentence
 from records.constraints import BIGINT_MAX
 from records.expressions import AnyOf
-from records.forms import RecordForm, adapted
+from records.forms import RecordForm, adapted, form_class_of
 from records.history import AuditEntry
 from records.models import SoftDeletable, goes_with
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
@@ -79,9 +79,11 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.deleted() if self.value() == "1" else queryset.live()
 
 
-def _is_comparable(field: Any, text: str) -> bool:
-    """Return True if both databases can compare the column with this value; what it cannot mean at all is for others
-    to refuse."""
+def _is_comparable(field: Any, text: str, *, is_strict: bool = False) -> bool:
+    """Return True if both databases can compare the column with this value.
+
+    A text that means no value of the column passes unless `is_strict`: Django shows the whole list for such a filter.
+    """
     if "\0" in text:
         return False
     target = field.target_field if field.is_relation else field
@@ -98,7 +100,7 @@ def _is_comparable(field: Any, text: str) -> bool:
     except OverflowError:
         return False
     except (ValueError, TypeError, AttributeError, ValidationError):
-        return not isinstance(target, models.GenericIPAddressField)
+        return not is_strict and not isinstance(target, models.GenericIPAddressField)
     return True
 
 
@@ -175,7 +177,7 @@ class LargeTableAdmin(admin.ModelAdmin):
     def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:  # type: ignore[override]
         """Run an action on the selected rows, all or nothing."""
         keys = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-        if not all(_is_comparable(self.opts.pk, key) for key in keys):
+        if not all(_is_comparable(self.opts.pk, key, is_strict=True) for key in keys):
             raise BadRequest("A selected row is none that there can be.")
         if _is_across(request) and queryset[: LARGEST_SELECTION + 1].count() > LARGEST_SELECTION:
             text = f"At most {LARGEST_SELECTION:,} rows can be selected at once: please filter the list first."
@@ -320,7 +322,7 @@ class LargeTableAdmin(admin.ModelAdmin):
         return type(form.__name__, (form,), {"refusal": getattr(request, "_lost", None)})
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        field = super().formfield_for_dbfield(db_field, request, **form_class_of(db_field) | kwargs)
         return adapted(db_field, field)
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:

@@ -15,12 +15,27 @@ from django.utils.functional import cached_property
 from records.models import SoftDeletable
 
 
+class JSONField(forms.JSONField):
+    """A field for any JSON: empty objects, lists and texts are values too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.empty_values = [None]
+
+    def to_python(self, value: Any) -> Any:
+        is_blank = isinstance(value, str) and not value
+        return None if is_blank else super().to_python(value)
+
+
+def form_class_of(db_field: models.Field) -> dict[str, Any]:
+    """Return the form field of a column as a keyword argument, if Django's own would not take every value of it."""
+    return {"form_class": JSONField} if isinstance(db_field, models.JSONField) else {}
+
+
 def adapted(db_field: models.Field, field: Any) -> Any:
-    """Adapt the form field that Django has for a column, where it would not keep every value of the column."""
+    """Adapt the form field of a column, where it would not keep every value of it."""
     if isinstance(field, forms.CharField) and db_field.null:
         field.empty_value = None  # as Django has it for CharField, but not for TextField
-    if isinstance(field, forms.JSONField):
-        field.empty_values = [None, ""]  # {} and [] are values
     return field
 
 
@@ -73,7 +88,10 @@ class RecordForm(forms.ModelForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         # A rule may be younger than a row, and what nobody touched is not for this form to mend.
-        return super()._get_validation_exclusions() | self._kept  # type: ignore[misc]
+        # And a required column of Django's refuses {} and [].
+        json = {name for name, field in self.fields.items() if isinstance(field, JSONField)}
+        empty = {name for name in json & self.cleaned_data.keys() if self.cleaned_data[name] in ({}, [], "")}
+        return super()._get_validation_exclusions() | self._kept | empty  # type: ignore[misc]
 
     def validate_unique(self) -> None:
         self._kept = set()  # a constraint may be about touched and untouched fields together
