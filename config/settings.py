@@ -123,9 +123,9 @@ WEB_WORKERS = _number("WEB_WORKERS", 1, least=1, most=1000)
 WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=1000)
 
 INSTALLED_APPS = [
-    "django.contrib.contenttypes",  # first, so that fixtures have them before the permissions that refer to them
     "users.apps.ManagementConfig",  # django.contrib.admin
     "django.contrib.auth",
+    "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",

@@ -63,8 +63,11 @@ def world(make_user, make_stock):
     """Rows of every kind."""
     # As in a database where a resource was taken back: the ids of content types have gaps.
     ContentType.objects.create(app_label="gone", model="thing").delete()
+    # And where a model is no more: only the fixture knows its content type.
+    stale = ContentType.objects.create(app_label="stale", model="thing")
+    Permission.objects.create(codename="view_thing", name="Can view thing", content_type=stale)
     group = Group.objects.create(name="Editors")
-    group.permissions.set(Permission.objects.filter(codename__in=["view_stock", "change_stock"]))
+    group.permissions.set(Permission.objects.filter(codename__in=["view_stock", "change_stock", "view_thing"]))
     ada, grace, left = (make_user(username=name, email=f"{name}@example.com") for name in ("Ada", "grace", "left"))
     ada.groups.add(group)
     ada.user_permissions.add(Permission.objects.get(codename="view_user"))

@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.apps import apps
 from django.core.management.commands.dumpdata import Command as DumpData
 
 LOG = {"records", "records.auditentry"}
@@ -19,4 +20,8 @@ class Command(DumpData):
                     "Warning: the audit log names rows by their ids, which --natural-primary leaves out. To copy the "
                     "log to another database, leave out --natural-primary."
                 )
+        if not app_labels:
+            # Content types first: permissions refer to them by name, see records.serialization.
+            labels = [config.label for config in apps.get_app_configs()]
+            app_labels = tuple(sorted(labels, key=lambda label: label != "contenttypes"))
         super().handle(*app_labels, **options)
