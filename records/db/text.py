@@ -33,9 +33,24 @@ def simple_upper(text: str) -> str:
     return upper if len(upper) == len(text) else "".join(map(_simple_upper, text))
 
 
+#: Combining marks in a row: no language needs more (UAX #15, stream-safe text), and sorting them takes quadratic time.
+MOST_MARKS = 30
+
+
 def normalised(value: Any) -> Any:
-    """Return a text in NFC, and anything else as it is."""
-    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+    """Return a text in NFC, and anything else as it is, as well as text that `one_line` and `lines` refuse."""
+    if not isinstance(value, str) or value.isascii() or _has_too_many_marks(value):
+        return value
+    return unicodedata.normalize("NFC", value)
+
+
+def _has_too_many_marks(text: str) -> bool:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            return True
+    return False
 
 
 #: Letters beyond ASCII whose upper case is ASCII: SQLite's LIKE, which knows the case of ASCII letters, passes them by.
@@ -146,14 +161,14 @@ ZERO_WIDTH_JOINERS = "\u200c\u200d"
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 NOT_IN_ONE_LINE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 NOT_IN_LINES = frozenset({"Cc", "Cs"})
-#: The same for OpenAPI, without exceptions.
+#: The same for OpenAPI, without exceptions and without surrogates, which UTF-8 cannot encode.
 UNSEEN = documented(
     """
     0-1f 7f-9f ad 34f 600-605 61c 6dd 70f 890-891 8e2 115f-1160 17b4-17b5 180e 200b-200f 2028-202e 2060-2064 2066-206f
-    3164 d800-f8ff feff ffa0 fff9-fffb fffe-ffff
+    3164 e000-f8ff feff ffa0 fff9-fffb fffe-ffff
     """
 )
-CONTROLS = documented("0-8 b-c e-1f 7f-9f d800-dfff fffe-ffff")
+CONTROLS = documented("0-8 b-c e-1f 7f-9f fffe-ffff")
 
 
 def one_line(value: str) -> None:
@@ -164,6 +179,7 @@ def one_line(value: str) -> None:
     """
     if value and value.splitlines() != [value]:
         raise ValidationError("Use one line of text.", code="line_break")
+    _check_marks(value)
     for position, character in enumerate(value):
         if character in ZERO_WIDTH_JOINERS and _joins(value, position):
             continue
@@ -172,6 +188,7 @@ def one_line(value: str) -> None:
 
 def lines(value: str) -> None:
     """Validate text of any number of lines: line breaks and tabs, and no other control characters."""
+    _check_marks(value)
     for character in value:
         if character not in "\n\r\t":
             _check(character, NOT_IN_LINES)
@@ -196,10 +213,11 @@ class LinesValidator(DocumentedValidator):
 
 
 @deconstructible
-class StartsWithCapital(DocumentedValidator):
-    """Validate one line that starts with an upper or title case letter (Unicode's Lu, Lt) of any script.
+class StartsWithCapital(OneLineValidator):
+    """Validate that a text starts with an upper or title case letter (Unicode's Lu, Lt) of any script.
 
-    Letters of scripts without case, such as 中 and ع, are not capitals.
+    Letters of scripts without case, such as 中 and ع, are not capitals. `regex` documents what OneLineValidator, which
+    every LineField has, demands as well.
     """
 
     regex = f"^[{documented(_CAPITALS)}][^{UNSEEN}]*$"
@@ -208,6 +226,11 @@ class StartsWithCapital(DocumentedValidator):
     def __call__(self, value: Any) -> None:
         if not re.match(f"[{CAPITALS}]", str(value)):
             raise ValidationError(self.message, code=self.code)
+
+
+def _check_marks(text: str) -> None:
+    if not text.isascii() and _has_too_many_marks(text):
+        raise ValidationError(f"Use at most {MOST_MARKS} combining marks in a row.", code="marks")
 
 
 def _check(character: str, refused: frozenset[str]) -> None:
@@ -223,7 +246,8 @@ def _check(character: str, refused: frozenset[str]) -> None:
 
 def _joins(text: str, position: int) -> bool:
     """Return True if the joiner at `position` changes how its neighbours look (after UAX #31, 2.3)."""
-    before = text[:position].rstrip("\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+    nearby = text[max(0, position - 2 * MOST_MARKS) : position]
+    before = nearby.rstrip("\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
     after = text[position + 1 : position + 2]
     if not before or not after:
         return False

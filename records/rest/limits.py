@@ -11,6 +11,7 @@ from django.core import validators
 from rest_framework import exceptions, serializers
 
 from records.constraints import BIGINT_MAX, GreaterThanValidator
+from records.db.text import DocumentedValidator
 
 INT32_MAX = 2**31 - 1
 INT64 = {"type": "integer", "format": "int64"}
@@ -104,6 +105,8 @@ def _regexes(field: Any) -> tuple[list[str], str, list[str]]:
     """Return what a field's texts match, the characters that they may not have, and what else they may not match."""
     required, characters, forbidden = [], "", []
     for validator in field.validators:
+        if any(_documents_more(other, validator) for other in field.validators):
+            continue
         if not isinstance(validator, validators.RegexValidator) or isinstance(validator, validators.URLValidator):
             continue
         compiled: Any = validator.regex
@@ -115,6 +118,12 @@ def _regexes(field: Any) -> tuple[list[str], str, list[str]]:
         else:
             forbidden.append(regex)
     return list(dict.fromkeys(required)), characters, forbidden
+
+
+def _documents_more(validator: Any, other: Any) -> bool:
+    """Return whether `validator` documents all that `other` does: its class is derived from that of the other."""
+    is_derived = type(validator) is not type(other) and isinstance(validator, type(other))
+    return is_derived and isinstance(other, DocumentedValidator)
 
 
 def pattern(field: Any, *, may_be_blank: bool = True) -> str:

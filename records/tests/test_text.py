@@ -214,6 +214,15 @@ def test_joiners_are_allowed_where_scripts_need_them(superuser, owner, name):
     assert (answer.status_code, answer.json().get("name")) == (200, name)
 
 
+@pytest.mark.parametrize("field", ["name", "bio"])
+def test_marks_in_a_row_are_bounded(superuser, owner, field):
+    """Their normal form takes quadratic time."""
+    path = f"{USERS}/{owner.user.pk}"
+    assert superuser.patch(path, {field: "Ada" + "\u0316" * 30}).status_code == 200
+    answer = superuser.patch(path, {field: "Ada" + "\u0316" * 31})
+    assert answer.json()["errors"] == {field: ["Use at most 30 combining marks in a row."]}
+
+
 def test_bio_may_have_lines_but_no_control_characters(superuser, owner):
     path = f"{USERS}/{owner.user.pk}"
     text = "First\tline\r\nsecond \u200f\u2028 third"
