@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from django.core.management.base import CommandError
 from django.core.management.commands.flush import Command as Flush
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from records.append_only import lifted
 from records.db.migrating import limit_lock_waits, owners_connection, retry_while_in_use
@@ -27,4 +28,10 @@ class Command(Flush):
             if connection.vendor == "postgresql":
                 limit_lock_waits(connection)
             with lifted(connection):
-                super().handle(interactive=False, **options)
+                try:
+                    super().handle(interactive=False, **options)
+                except CommandError as error:
+                    if not isinstance(reason := error.__cause__, OperationalError):
+                        raise
+                    # Django hides the error by which `retry_while_in_use` decides.
+                    raise reason from reason.__cause__
