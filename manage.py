@@ -5,7 +5,7 @@ import sys
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
-from records.audit import begin_command
+from records.context import activate_command
 
 #: Commands whose statements STATEMENT_TIMEOUT and LOCK_TIMEOUT limit: they answer requests, or run what is typed.
 #: The others, such as migrate, purge_deleted, loaddata and dumpdata, take the time that they need.
@@ -22,7 +22,7 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command not in LIMITED:
         settings.lift_limits()
-    begin_command(command)
+    activate_command(command)
     execute_from_command_line(sys.argv)
 
 

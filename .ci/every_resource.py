@@ -23,7 +23,7 @@ from transactions.models import Transaction
 from transactions.tests.factories import make_transaction
 
 from stocks.models import Stock
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.tests.browser import filled_form
 from users.models import User
 

@@ -28,7 +28,7 @@ from django.db import connection  # noqa: E402
 from django.db.models import Count  # noqa: E402
 from django.test.utils import CaptureQueriesContext, setup_test_environment  # noqa: E402
 
-from records.history import AuditEntry, AuditEntryQuerySet  # noqa: E402
+from records.audit.models import AuditEntry, AuditEntryQuerySet  # noqa: E402
 from stocks.models import Stock  # noqa: E402
 
 LOG = "/api/v1/admin/audit-logs"

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 
 from records.db.availability import is_read_only
 from records.http.compression import public_document
-from records.rest.errors import RETRY_AFTER_SECONDS, method_not_allowed
+from records.http.problems import RETRY_AFTER_SECONDS, method_not_allowed
 from records.rest.renderers import ORJSONRenderer
 from records.rest.views import StrictView
 

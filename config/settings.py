@@ -135,16 +135,17 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "rest_framework",
+    "config",
     "records",
     "users",
     "stocks",
 ]
 
 MIDDLEWARE = [
-    "records.audit.RequestContextMiddleware",
-    "records.refusals.RefusalMiddleware",
+    "records.http.request_context.RequestContextMiddleware",
+    "records.http.refusals.RefusalMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "records.http.ratelimit.RateLimitMiddleware",
+    "records.rest.rate_limits.RateLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "records.http.bodies.UnreadBodyMiddleware",
@@ -158,7 +159,7 @@ MIDDLEWARE = [
     "users.authentication.BrowserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "records.rest.errors.ProblemMiddleware",
+    "records.http.problems.ProblemMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -338,12 +339,12 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "request": {"()": "records.audit.RequestContextFilter"},
+        "request": {"()": "records.http.logging.RequestContextFilter"},
         "crash": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
     },
     "formatters": {
         "text": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"},
-        "json": {"()": "records.audit.JSONFormatter"},
+        "json": {"()": "records.http.logging.JSONFormatter"},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request"]},
@@ -363,7 +364,7 @@ LOGGING = {
 
 # Security
 
-CSRF_FAILURE_VIEW = "records.rest.errors.csrf_failure"
+CSRF_FAILURE_VIEW = "records.http.problems.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [APP_URL]
 CSRF_COOKIE_HTTPONLY = False  # the browsable API's script sends the token as a header
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -523,8 +524,8 @@ REST_FRAMEWORK = {
     "DEFAULT_METADATA_CLASS": "records.rest.metadata.RecordMetadata",
     "VIEW_DESCRIPTION_FUNCTION": "records.rest.metadata.view_description",
     "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
-    "UNAUTHENTICATED_USER": "users.authentication.Nobody",
-    "EXCEPTION_HANDLER": "records.rest.errors.problem_response",
+    "UNAUTHENTICATED_USER": "users.authentication.AnonymousAPIUser",
+    "EXCEPTION_HANDLER": "records.rest.errors.problem_from_exception",
     "NUM_PROXIES": TRUSTED_PROXIES,
     "COERCE_DECIMAL_TO_STRING": False,
     "URL_FORMAT_OVERRIDE": "format",

@@ -51,7 +51,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-handler400 = "records.rest.errors.bad_request"
-handler403 = "records.rest.errors.permission_denied"
-handler404 = "records.rest.errors.page_not_found"
-handler500 = "records.rest.errors.server_error"
+handler400 = "records.http.problems.bad_request"
+handler403 = "records.http.problems.permission_denied"
+handler404 = "records.http.problems.page_not_found"
+handler500 = "records.http.problems.server_error"

@@ -31,13 +31,14 @@ from rest_framework.exceptions import APIException
 from rest_framework.exceptions import PermissionDenied as RefusedByAPI
 
 from records.admin_site import LOST, reason, sentence
-from records.constraints import BIGINT_MAX
-from records.expressions import AnyOf
+from records.audit.models import AuditEntry
+from records.audit.undo import LARGEST, kinds, resource_names, undo
+from records.db.expressions import AnyOf
+from records.db.validators import BIGINT_MAX
 from records.forms import RecordForm, adapted, form_class_of
-from records.history import AuditEntry
-from records.models import SoftDeletable, goes_with
+from records.models import SoftDeletable
+from records.models.relations import cascades_delete
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
-from records.undo import LARGEST, kinds, resource_names, undo
 
 #: How many rows a confirmation page names, and how many are logged one by one.
 SAMPLE = 100
@@ -435,7 +436,7 @@ class RecordAdmin(LargeTableAdmin):
         counts = {}
         for relation in self.opts.related_objects:
             kind: Any = relation.related_model
-            if goes_with(relation.field) and (not self.is_soft or issubclass(kind, SoftDeletable)):
+            if cascades_delete(relation.field) and (not self.is_soft or issubclass(kind, SoftDeletable)):
                 dependents = kind.objects.filter(**{f"{relation.field.name}__in": rows.order_by().values("pk")})
                 counts[kind._meta.verbose_name_plural] = dependents.count()
         return counts

@@ -14,8 +14,9 @@ from django.db import DataError, IntegrityError, OperationalError, models, trans
 from django.http import HttpRequest
 
 from records.db.availability import sqlstate
-from records.models import RowGoneError
-from records.rest.errors import from_constraint, page
+from records.http.problems import problem_page
+from records.models.record import RowGoneError
+from records.rest.errors import from_constraint
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
                 with transaction.atomic():
                     return _rendered(view(request, *args, **kwargs))
         except (IntegrityError, RowGoneError) as error:
-            return page(HTTPStatus.CONFLICT, sentence(error))
+            return problem_page(HTTPStatus.CONFLICT, sentence(error))
 
     return guarded
 

@@ -1,3 +1,4 @@
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -7,7 +8,7 @@ from django.db.models import CharField, TextField
 from django.db.models.functions import Lower, Upper
 from django.db.models.signals import pre_delete
 
-from records.append_only import register_functions
+from records.audit.append_only import register_functions
 from records.db import exact
 from records.db.text import LOOKUPS, simple_upper
 
@@ -46,6 +47,10 @@ def log_ends_of_relations() -> None:
 class RecordsConfig(AppConfig):
     name = "records"
 
+    def import_models(self) -> None:
+        super().import_models()
+        import_module("records.audit.models")  # not imported by records.models, which is below it
+
     def ready(self) -> None:
         # `username__lower="ada"` meets the index behind a Lower(...) constraint; `__iexact` compares in upper case.
         CharField.register_lookup(Lower)
@@ -58,5 +63,6 @@ class RecordsConfig(AppConfig):
         connection_created.connect(add_functions)
         connection_created.connect(register_functions)
         log_ends_of_relations()
+        import_module("records.audit.receivers")
         if settings.SQL_ECHO:
             connection_created.connect(echo_sql)

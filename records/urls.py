@@ -1,4 +1,4 @@
-from records import views
+from records.rest.audit_log import views
 from records.rest.routers import RecordRouter
 
 router = RecordRouter()

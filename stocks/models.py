@@ -10,10 +10,11 @@ from django.db import models, transaction
 from django.db.models import Count, F, Func, Q, Window
 from django.utils.dateparse import parse_datetime
 
-from records.constraints import BIGINT_MAX, GreaterThanValidator, SearchIndex, deleted_index, live_index
+from records.db.constraints import SearchIndex, deleted_index, live_index
 from records.db.exact import ExactQuotient, ExactSum, ExactTotal
-from records.expressions import Mapped
-from records.models import LiveManager, SoftDeletable, SoftDeletableQuerySet
+from records.db.expressions import Mapped
+from records.db.validators import BIGINT_MAX, GreaterThanValidator
+from records.models.soft_deletion import LiveManager, SoftDeletable, SoftDeletableQuerySet
 from records.serialization import occurrence
 from users.models import User
 

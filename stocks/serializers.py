@@ -4,8 +4,8 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from records.constraints import GreaterThanValidator
-from records.rest.hints import shown
+from records.db.validators import GreaterThanValidator
+from records.http.hints import excerpt
 from records.rest.serializers import BigIntegerField, DecimalField, DictField, OwnedSerializer, StrictSerializer
 from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
 
@@ -44,7 +44,7 @@ class PricesSerializer(StrictSerializer):
             try:
                 Stock._meta.get_field("name").clean(symbol, None)
             except ModelValidationError as error:
-                raise ValidationError({shown(symbol): error.messages}) from None
+                raise ValidationError({excerpt(symbol): error.messages}) from None
         raised = {symbol.upper(): price for symbol, price in prices.items()}
         if len(raised) < len(prices):
             raise ValidationError("A symbol is named twice, in upper and in lower case.")

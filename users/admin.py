@@ -70,14 +70,14 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
 
     def is_open(self, request: HttpRequest, rows: Iterable[User]) -> bool:
         # No row need be read for superusers, and there may be 100,000.
-        return request.user.is_superuser or not User.closed_to(request.user, {row.pk: () for row in rows})
+        return request.user.is_superuser or not User.forbidden_keys(request.user, {row.pk: () for row in rows})
 
     @staticmethod
     def _is_account_open(request: HttpRequest, user: User) -> bool:
         # Django asks several times a page.
         known: dict[Any, bool] = vars(request).setdefault("_open_accounts", {})
         if user.pk not in known:
-            known[user.pk] = user.is_open_to(request.user)
+            known[user.pk] = user.may_be_changed_by(request.user)
         return known[user.pk]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
@@ -105,7 +105,7 @@ class GuardedDeletion(ReadOnlyAdmin):
 
     def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
         user: Any = request.user
-        return user.is_superuser or not User.closed_to(user, dict.fromkeys(self.accounts(rows), ()))
+        return user.is_superuser or not User.forbidden_keys(user, dict.fromkeys(self.accounts(rows), ()))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or self.is_open(request, [obj]))

@@ -21,7 +21,8 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
-from records import audit
+from records import context
+from records.http.client_address import client_network
 from users import passwords
 from users.models import User
 from users.sessions import Limit, RateLimit, Session, hash_token, record_event
@@ -38,7 +39,7 @@ ENDED = "This session has ended. Please log in again."
 NOT_VALID = "The access token is invalid or expired."
 
 
-class Nobody(AnonymousUser):
+class AnonymousAPIUser(AnonymousUser):
     """Whom the API has before it when nobody has signed in."""
 
     def may(self, verb: str, model: type[Model]) -> bool:
@@ -68,7 +69,7 @@ class AccountBackend(ModelBackend):
             signed_in = self._checked(user, password, _counted(user, username, request))
         except TooManyFailures:
             # Told so often only: refusing costs us little, and whoever goes on must not fill the log.
-            network = audit.client_network(request) if request else None
+            network = client_network(request) if request else None
             if not RateLimit.objects.hit((REFUSALS_TOLD, network or username.lower()[:60])):
                 record_event("login", user.pk if user else None, "failure")
             raise
@@ -109,7 +110,7 @@ class AccountBackend(ModelBackend):
 def _counted(user: User | None, username: str, request: HttpRequest | None) -> list[tuple[Limit, str]]:
     """What a failed login counts against: the account, or the name that is nobody's, and the address."""
     account = str(user.pk) if user else f"?{hash_token(username.lower())}"
-    network = audit.client_network(request) if request else None
+    network = client_network(request) if request else None
     return [(BAD_LOGINS_OF_ACCOUNT, account)] + ([(BAD_LOGINS_FROM_ADDRESS, network)] if network else [])
 
 
@@ -160,7 +161,7 @@ def _end(row: str | None) -> None:
 class BrowserSessionAuthentication(SessionAuthentication):
     def authenticate(self, request: Request) -> tuple[User, Session] | None:
         signed_in = super().authenticate(request)
-        return (signed_in[0], audit.login_session()) if signed_in else None
+        return (signed_in[0], context.login_session()) if signed_in else None
 
 
 # Programs

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.dispatch import receiver
 from django.utils import timezone
 
-from records import audit
+from records import context
 from users.mail import compose
 from users.outbox import QueuedMail, mail_queued
 
@@ -72,7 +72,7 @@ class Courier:
 
     def notify(self) -> None:
         """Deliver when the present transaction is committed. Commands leave their mails to the service."""
-        if audit.actor_ip() is not None:
+        if context.client_address() is not None:
             transaction.on_commit(self._wake)
 
     def _wake(self) -> None:

@@ -24,12 +24,12 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Lower
 from django.utils.text import slugify
 
-from records import audit
-from records.constraints import SearchIndex, Unique, deleted_index, live_index
+from records import context
 from records.db.clock import database_now
+from records.db.constraints import SearchIndex, Unique, deleted_index, live_index
+from records.db.expressions import AnyOf, IsDistinctFrom
 from records.db.text import CAPITALS, LineField, LinesField, StartsWithCapital
-from records.expressions import AnyOf, Differs
-from records.models import SoftDeletable, SoftDeletableQuerySet
+from records.models.soft_deletion import SoftDeletable, SoftDeletableQuerySet
 from users import passwords
 from users.outbox import QueuedMail
 from users.sessions import Identity, Session
@@ -93,7 +93,7 @@ class UserQuerySet(SoftDeletableQuerySet):
             # Nobody has shown yet that another address is theirs.
             given: Any = values["email"]
             email = given if hasattr(given, "resolve_expression") else Value(given, User._meta.get_field("email"))
-            values["is_verified"] = Case(When(Differs(F("email"), email), then=False), default=F("is_verified"))
+            values["is_verified"] = Case(When(IsDistinctFrom(F("email"), email), then=False), default=F("is_verified"))
         if values.keys() & {"email", "password"}:
             values.setdefault("pending_email", None)  # what was asked for before must not take effect afterwards
         if "email" not in values or not _is_request():
@@ -177,7 +177,7 @@ class Claims:
 
 
 def _is_request() -> bool:
-    return audit.actor_ip() is not None
+    return context.client_address() is not None
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
@@ -219,7 +219,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 lost = error
         raise lost
 
-    def known_by(self, provider: str, person: "Claims") -> "User":
+    def get_or_create_from_claims(self, provider: str, person: "Claims") -> "User":
         """Whom an OpenID Connect provider means: who came before, who has the e-mail address that the
         provider has verified, or a new user.
 
@@ -265,7 +265,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 params={"user_id": user.pk},
             )
         if not user.is_verified:
-            with audit.doing("password_change", by_owner=True):
+            with context.record_as("password_change", by_owner=True):
                 user.set_unusable_password()
                 user.take_over()
                 user.save()
@@ -273,7 +273,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
 
     def _create_known(self, provider: str, person: "Claims") -> "User":
         email = self.normalize_email(person.email)
-        with audit.doing("register", by_owner=True):
+        with context.record_as("register", by_owner=True):
             return self._create_alike(
                 person.username or (email or "").partition("@")[0] or person.name or provider,
                 email=email,
@@ -452,7 +452,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         return any(self.has_perm(f"{model._meta.app_label}.{each}_{model._meta.model_name}") for each in verbs)
 
     @classmethod
-    def closed_to(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
+    def forbidden_keys(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
         """Apply the rule for staff: a stronger person's account is closed, but for their profile.
 
         Superusers are closed as a whole, and only superusers grant what is in GRANTS. Everybody may change their own
@@ -494,7 +494,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
             if "is_active" in changed and not self.is_active:
                 self.sessions.end()
             elif "password" in changed:
-                present = audit.login_session()
+                present = context.login_session()
                 (self.sessions.exclude(pk=present.pk) if present else self.sessions).end()
             if told and _is_request():
                 self._tell_owner(told, before)
@@ -558,8 +558,8 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         self.deletion_at = self.deletion_reminded_at = None
 
     @classmethod
-    def action_of(cls, fields: list[models.Field]) -> str:
-        return "password_change" if any(field.name == "password" for field in fields) else super().action_of(fields)
+    def audit_action(cls, fields: list[models.Field]) -> str:
+        return "password_change" if any(field.name == "password" for field in fields) else super().audit_action(fields)
 
     def set_password(self, raw_password: str | None) -> None:
         super().set_password(None if raw_password is None else passwords.normalized(raw_password))

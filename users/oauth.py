@@ -24,9 +24,9 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from records import audit
-from records.rest.errors import page
-from records.rest.hints import shown
+from records import context
+from records.http.hints import excerpt
+from records.http.problems import problem_page
 from users.accounts import PublicView
 from users.deadline import deadline
 from users.models import Claims, User
@@ -60,7 +60,7 @@ def _registry() -> OAuth:
 def _client(name: str) -> Any:
     client = _registry().create_client(name)
     if client is None:
-        raise NotFound(f"Nobody can sign in through '{shown(name)}' here.")
+        raise NotFound(f"Nobody can sign in through '{excerpt(name)}' here.")
     return client
 
 
@@ -120,7 +120,7 @@ class ProviderView(PublicView):
         logger.warning("Sign-in through %s (%s) failed: %s %s", provider, address, type(error).__name__, _code(error))
         if not isinstance(error, (OAuthError, ValidationError)):  # which is the browser's fault, or the person's
             _registry.cache_clear()  # whatever it told us before is asked for again: it may have been mended since
-        return page(status, detail, title=FAILED)
+        return problem_page(status, detail, title=FAILED)
 
 
 class OAuthLoginView(ProviderView):
@@ -168,9 +168,9 @@ class OAuthCallbackView(ProviderView):
         except Exception as error:
             record_event("oauth_login", None, "failure")
             return self.failed(provider, error, 400, _reason(provider, request, error))
-        with audit.doing("oauth_login", by_owner=True):
+        with context.record_as("oauth_login", by_owner=True):
             try:
-                user = User.objects.known_by(provider, person)
+                user = User.objects.get_or_create_from_claims(provider, person)
             except ValidationError as error:
                 record_event("oauth_login", (getattr(error, "params", None) or {}).get("user_id"), "failure")
                 return self.failed(provider, error, 403, error.messages[0])

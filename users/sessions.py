@@ -19,10 +19,12 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from rest_framework.exceptions import APIException
 
-from records import audit
+from records import context
+from records.audit.models import AuditEntry
 from records.db.clock import DatabaseNow
 from records.db.text import printable
-from records.history import AuditEntry, Change
+from records.http.client_address import client_address
+from records.models.changes import Change
 
 if TYPE_CHECKING:
     from users.models import User
@@ -50,7 +52,7 @@ def attempted(
     To be begun outside of the transaction that a failure takes back; `aimed_at` tells whose account it was about.
     """
     try:
-        with audit.doing(action, by_owner=by_owner):
+        with context.record_as(action, by_owner=by_owner):
             yield
     except (APIException, ValidationError, IntegrityError):
         record_event(action, aimed_at(), "failure")
@@ -194,7 +196,7 @@ def hash_token(token: str) -> str:
 
 
 def _device(request: HttpRequest) -> dict[str, Any]:
-    return {"ip": audit.client_ip(request), "user_agent": printable(request.headers.get("User-Agent", "")[:300])}
+    return {"ip": client_address(request), "user_agent": printable(request.headers.get("User-Agent", "")[:300])}
 
 
 class Limit(NamedTuple):

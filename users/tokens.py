@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core import signing
 from django.utils.crypto import constant_time_compare
 
-from records.constraints import BIGINT_MAX
 from records.db.clock import DatabaseNow, database_now
+from records.db.validators import BIGINT_MAX
 from users.models import User
 from users.sessions import Session, SpentToken
 

@@ -60,7 +60,7 @@ class UserViewSet(SoftDeletableViewSet):
         super().perform_update(serializer)
 
     def _refuse_closed(self, user: User, names: Iterable[str]) -> None:
-        if user.is_open_to(self.request.user, names):
+        if user.may_be_changed_by(self.request.user, names):
             return
         if user.is_superuser:
             raise PermissionDenied("Only a superuser may change a superuser.")

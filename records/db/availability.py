@@ -1,5 +1,6 @@
 """What a database error means, and whether the database takes writes: the same answers on PostgreSQL and SQLite."""
 
+import logging
 import os
 import re
 import sqlite3
@@ -7,6 +8,8 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger(__name__)
 
 CONNECTION_FAILED = "08000"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -72,3 +75,39 @@ def is_read_only(connection: BaseDatabaseWrapper) -> bool:
         return True
     # SQLite writes its journal beside the file. A database in memory has no file.
     return bool(file) and not (os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK))
+
+
+#: Start of an SQLSTATE under which the service is unavailable → message to the client. The longest start wins.
+UNAVAILABLE = {
+    "08": "The database cannot be reached at the moment. Please try again.",
+    "25006": "The database is read-only at the moment: nothing was changed. Please try again later.",
+    "25P03": "The database ended the transaction because it took too long. Please try again.",
+    "25P04": "The database ended the transaction because it took too long. Please try again.",
+    "28": "The database cannot be reached at the moment. Please try again.",
+    "3D": "The database cannot be reached at the moment. Please try again.",
+    "40": "Another request changed the same rows at the same time: nothing was changed. Please try again.",
+    "42501": "The database does not permit this to the service. Please try again later.",
+    "42703": "The database is not migrated to this version of the service yet. Please try again later.",
+    "42P01": "The database is not migrated to this version of the service yet. Please try again later.",
+    "53": "The database has too little memory, disk space or connections at the moment. Please try again later.",
+    "53100": "The disk of the database is full: nothing was changed. Please try again later.",
+    "53300": "The database has no connection left at the moment. Please try again.",
+    "55006": "What was asked for is in use by another transaction. Please try again.",
+    "55P03": "What was asked for is in use by another transaction. Please try again.",
+    "57": "The database is restarting. Please try again.",
+    "57014": "The database took too long, and the request was cancelled. Please try again.",
+    "58": "The database cannot read or write its files at the moment. Please try again later.",
+    "XX": "The database has an internal error. Please try again later.",
+}
+
+
+def unavailability(error: BaseException) -> str | None:
+    """Return the message of a 503 response if the database cannot serve any request at the moment, else None."""
+    state = sqlstate(error)
+    for length in (5, 2):
+        if message := UNAVAILABLE.get(state[:length]):
+            # Errors of these classes may also be bugs: the stack trace shows where.
+            trace = error if state.startswith(("42", "XX")) else None
+            logger.error("Database unavailable (%s): %s", state, str(error).strip().splitlines()[:1], exc_info=trace)
+            return message
+    return None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from records.rest.errors import answer
+from records.http.problems import problem_response
 
 #: WSGI environ key under which the server reports that it did not read the body.
 UNREAD_BODY = "records.unread_body"
@@ -30,4 +30,4 @@ class UnreadBodyMiddleware:
             return self.get_response(request)
         # The rest of the body is still on its way, and would be read as the next request. HTTP/2 has streams for that.
         headers = {"Connection": "close"} if request.META["SERVER_PROTOCOL"].startswith("HTTP/1") else {}
-        return answer(request, error.status, error.detail, headers)
+        return problem_response(request, error.status, error.detail, headers)

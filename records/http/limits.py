@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import get_str_from_wsgi
 from django.http import HttpRequest, HttpResponse
 
-from records.rest.errors import answer
+from records.http.problems import problem_response
 
 LONGEST_URL = 8 * 1024
 LONGEST_HEADERS = 32 * 1024
@@ -35,17 +35,17 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     meta = request.META
     query = meta.get("QUERY_STRING", "")
     if request.method == "TRACE":
-        return answer(request, 405, 'Method "TRACE" not allowed.', {"Allow": METHODS})
+        return problem_response(request, 405, 'Method "TRACE" not allowed.', {"Allow": METHODS})
     # Quoting makes at most 12 characters of one.
     if 12 * len(request.path + query) > LONGEST_URL and len(request.get_full_path()) > LONGEST_URL:
-        return answer(request, 414, f"The URL is longer than {LONGEST_URL // 1024} KiB.")
+        return problem_response(request, 414, f"The URL is longer than {LONGEST_URL // 1024} KiB.")
     if sum(len(name) + len(value) for name, value in meta.items() if name.startswith("HTTP_")) > LONGEST_HEADERS:
-        return answer(request, 431, f"The headers are longer than {LONGEST_HEADERS // 1024} KiB.")
+        return problem_response(request, 431, f"The headers are longer than {LONGEST_HEADERS // 1024} KiB.")
     if query.count("&") >= MOST_PARAMETERS:
-        return answer(request, 400, f"The URL has more than {MOST_PARAMETERS} parameters.")
+        return problem_response(request, 400, f"The URL has more than {MOST_PARAMETERS} parameters.")
     if not request.path.startswith("/api/v1/") and _body_length(request) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         # The API's views check their own. Django would read uploads of any size to look for a CSRF token.
-        return answer(request, 413, "The request body is larger than 1 MiB.")
+        return problem_response(request, 413, "The request body is larger than 1 MiB.")
     return None
 
 

@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-from records.rest.errors import method_not_allowed
+from records.http.problems import method_not_allowed
 
 #: What is made for this service and for debuggers.
 MANIFEST, SOURCE_MAP = "staticfiles.json", ".map"

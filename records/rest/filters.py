@@ -10,7 +10,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
-from records.constraints import BIGINT_MAX
+from records.db.validators import BIGINT_MAX
 
 
 class PlainDigitsMixin:

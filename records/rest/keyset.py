@@ -12,7 +12,7 @@ from django.core import signing
 from django.db.models import BooleanField, F, Field, Func, Model, Q, QuerySet, Value
 from rest_framework.exceptions import ValidationError
 
-from records.rest.hints import did_you_mean, shown
+from records.http.hints import did_you_mean, excerpt
 
 #: Other names of sort keys.
 SORT_ALIASES = {"date_created": "created_at"}
@@ -62,7 +62,7 @@ def sort_keys(model: type[Model], sortable: tuple[str, ...], sort_by: str | None
             raise ValidationError(
                 {
                     "sort_by": [
-                        f"Cannot sort by '{shown(name)}'.{did_you_mean(name, sortable)} Known: {', '.join(sortable)}."
+                        f"Cannot sort by '{excerpt(name)}'.{did_you_mean(name, sortable)} Known: {', '.join(sortable)}."
                     ]
                 }
             )

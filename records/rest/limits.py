@@ -10,8 +10,8 @@ from typing import Any
 from django.core import validators
 from rest_framework import exceptions, serializers
 
-from records.constraints import BIGINT_MAX, GreaterThanValidator
 from records.db.text import DocumentedValidator
+from records.db.validators import BIGINT_MAX, GreaterThanValidator
 
 INT32_MAX = 2**31 - 1
 INT64 = {"type": "integer", "format": "int64"}

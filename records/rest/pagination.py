@@ -15,8 +15,8 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 
-from records.constraints import BIGINT_MAX
-from records.rest.hints import did_you_mean, shown
+from records.db.validators import BIGINT_MAX
+from records.http.hints import did_you_mean, excerpt
 from records.rest.keyset import SORT_ALIASES, Position, segments, sort_keys
 from records.rest.serializers import DELETION_COLUMNS, columns, rows
 
@@ -395,5 +395,5 @@ def chosen_fields(
     names = list(dict.fromkeys(name.strip() for name in str(params["fields"]).split(",")))
     for name in names:
         if name not in known:
-            raise ValidationError({"fields": [f"Unknown field '{shown(name)}'.{did_you_mean(name, known)}"]})
+            raise ValidationError({"fields": [f"Unknown field '{excerpt(name)}'.{did_you_mean(name, known)}"]})
     return names

@@ -10,7 +10,7 @@ from django.conf import settings
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import JSONParser
 
-from records.rest.hints import shown
+from records.http.hints import excerpt
 
 # Beyond this a digit string is no number that any field takes; a Decimal carries it to its field's own error.
 LONGEST_INTEGER = 30
@@ -33,7 +33,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ParseError(f"The key '{shown(twice)}' stands twice in one JSON object.")
+        raise ParseError(f"The key '{excerpt(twice)}' stands twice in one JSON object.")
     return result
 
 

@@ -10,7 +10,8 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 from rest_framework.utils.serializer_helpers import ReturnDict
 
-PROBLEM_TYPE = "application/problem+json"
+from records.http.problems import PROBLEM_TYPE
+
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 

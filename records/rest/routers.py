@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.routers import APIRootView, DefaultRouter
 
 from records.models import Record
+from records.rest.audit_log.views import HistoryViewSet
 from records.rest.schema import RecordSchema
 from records.rest.views import StrictMixin
 
@@ -58,8 +59,6 @@ class RecordRouter(DefaultRouter):
 
     def get_urls(self) -> list[Any]:
         """Each resource's, with the history of its rows."""
-        from records.views import HistoryViewSet  # a resource like the others, whose routes are made here
-
         registry: list[tuple[str, Any, str]] = self.registry
         histories = [
             path(

@@ -17,11 +17,11 @@ from drf_spectacular.plumbing import ResolvedComponent, force_instance, is_seria
 from rest_framework import serializers
 from rest_framework.permissions import SAFE_METHODS, AllowAny
 
-from records.constraints import Unique, constraint_fields
+from records.db.constraints import Unique, constraint_fields
+from records.http.problems import PROBLEM_TYPE
 from records.models import SoftDeletable
 from records.rest import limits
 from records.rest.pagination import fields_parameter
-from records.rest.renderers import PROBLEM_TYPE
 from records.rest.serializers import (
     RecordSerializer,
     StrictFieldsMixin,

@@ -17,10 +17,11 @@ from rest_framework.settings import api_settings
 from rest_framework.utils import html
 from rest_framework.validators import UniqueValidator
 
-from records.constraints import BIGINT_MAX, Unique, constraint_fields, plain_json
+from records.db.constraints import Unique, constraint_fields
 from records.db.text import LineField, LinesField, LinesValidator, OneLineValidator, normalised
+from records.db.validators import BIGINT_MAX, plain_json
+from records.http.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, excerpt
 from records.models import Record, SoftDeletable
-from records.rest.hints import MOST_ERRORS, MOST_HINTS, did_you_mean, shown
 
 #: What Django's own form adds to every submission.
 FORM_FIELDS = {"csrfmiddlewaretoken"}
@@ -84,7 +85,7 @@ class StrictFieldsMixin:
                 errors[name] = [ErrorDetail("This field is read-only.", code="read_only")]
             else:
                 hint = did_you_mean(str(name), writable) if number < MOST_HINTS else ""
-                errors[shown(str(name))] = [ErrorDetail(f"Unknown field.{hint}", code="unknown")]
+                errors[excerpt(str(name))] = [ErrorDetail(f"Unknown field.{hint}", code="unknown")]
         if len(refused) > MOST_ERRORS:
             text = f"{len(refused):,} fields are unknown or read-only; the first {MOST_ERRORS} are listed."
             errors[NON_FIELD_ERRORS_KEY] = [ErrorDetail(text, code="unknown")]
@@ -248,7 +249,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         api_name = {field.source: name for name, field in self.fields.items()}
         errors = {api_name[name]: text for name, text in self._unknown_references(row, given).items()}
         moves = self.instance is not None and model.owned_by in given
-        if moves and (reason := row.tied_to_owner(getattr(self.instance, model.owned_by))):
+        if moves and (reason := row.owner_change_error(getattr(self.instance, model.owned_by))):
             errors.setdefault(api_name[model.owned_by], [reason])
         for constraint in model._meta.constraints:
             names = {_attname(model, name) for name in constraint_fields(constraint)}
@@ -278,12 +279,12 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
         for name, reference in _references(row.__class__).items():
             key = getattr(row, name)
             is_new = name in given and (self.instance is None or getattr(self.instance, name) != key)
-            moves = row.owned_by in given and reference in row.within_owner()
+            moves = row.owned_by in given and reference in row.same_owner_fields()
             if key is None or not (is_new or moves):
                 continue
             target = reference.remote_field.model
             rows = target._default_manager.visible_to(user) if user else target._default_manager.all()
-            if reference in row.within_owner():
+            if reference in row.same_owner_fields():
                 rows = rows.filter(**{target.owned_by: row._owner_id()})
             if not rows.filter(pk=key).exists():
                 errors[name] = [f"{capfirst(target._meta.verbose_name)} with ID {key} not found"]

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
-from records import audit
+from records.http.client_address import client_network
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class AnonymousThrottle(SlidingThrottle):
         return None if request.user and request.user.is_authenticated else self.address_key(request)
 
     def address_key(self, request: Any) -> str:
-        return self.cache_format % {"scope": self.scope, "ident": audit.client_network(request)}
+        return self.cache_format % {"scope": self.scope, "ident": client_network(request)}
 
 
 class UserThrottle(SlidingThrottle):

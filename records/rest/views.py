@@ -22,12 +22,12 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from records.constraints import BIGINT_MAX
 from records.db.text import one_line
+from records.db.validators import BIGINT_MAX
+from records.http.hints import MOST_HINTS, did_you_mean, excerpt
 from records.models import SoftDeletable
 from records.rest.errors import Conflict
 from records.rest.filters import RecordFilterBackend, SearchBackend
-from records.rest.hints import MOST_HINTS, did_you_mean, shown
 from records.rest.pagination import RecordPagination, chosen_fields
 from records.rest.parsers import PayloadTooLarge, StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
@@ -84,7 +84,7 @@ class StrictMixin:
         for name, values in request.query_params.lists():
             if name not in known:
                 hint = did_you_mean(name, known) if len(errors) < MOST_HINTS else ""
-                errors[shown(name)] = [f"Unknown parameter '{shown(name)}'.{hint}"]
+                errors[excerpt(name)] = [f"Unknown parameter '{excerpt(name)}'.{hint}"]
             elif len(values) > 1:
                 errors[name] = ["This parameter is given twice."]
             elif name == api_settings.URL_FORMAT_OVERRIDE and not values[0]:
@@ -100,7 +100,7 @@ class StrictView(StrictMixin, APIView):
 
 
 def not_found(model: type[models.Model], text: str) -> NotFound:
-    return NotFound(f"{capfirst(model._meta.verbose_name)} with ID {shown(text)} not found")
+    return NotFound(f"{capfirst(model._meta.verbose_name)} with ID {excerpt(text)} not found")
 
 
 def typed_id(model: type[models.Model], text: str) -> Any:

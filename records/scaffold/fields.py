@@ -16,10 +16,10 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.text import capfirst
 
-from records.constraints import plain_json
 from records.db.text import LineField, LinesField
+from records.db.validators import plain_json
+from records.http.hints import did_you_mean
 from records.models import Record, SoftDeletable
-from records.rest.hints import did_you_mean
 
 #: What no column and no table may be called: reserved by PostgreSQL (appendix C of its manual) or by SQLite
 #: (https://sqlite.org/lang_keywords.html), where it must be quoted.

@@ -192,7 +192,7 @@ def removal(app: str) -> Change:
 def importers(app: str) -> list[Path]:
     """The files of other apps that import this one, or whose migrations depend on it."""
     found = []
-    for name in [*own_apps(), "config", "conftest.py"]:
+    for name in [*own_apps(), "conftest.py"]:
         paths = [root() / name] if name.endswith(".py") else sorted((root() / name).rglob("*.py"))
         for path in paths if name != app else ():
             relative = path.relative_to(root())
@@ -213,7 +213,7 @@ def _copy() -> Iterator[Path]:
     """What of the project has to do with its models, to try things in."""
     with tempfile.TemporaryDirectory(prefix="startresource-") as name:
         copy = Path(name)
-        for part in [*own_apps(), "config"]:
+        for part in own_apps():
             shutil.copytree(root() / part, copy / part, ignore=LEFT_OUT)
         for part in ("manage.py", "pyproject.toml"):
             shutil.copy2(root() / part, copy / part)
@@ -232,6 +232,6 @@ def _run(copy: Path, *arguments: str) -> None:
 def _add_trigrams(migration: Path) -> None:
     """What a search index needs of PostgreSQL, which may not be there yet when this app is migrated alone."""
     text = migration.read_text()
-    if "records.constraints.SearchIndex(" in text:
+    if "records.db.constraints.SearchIndex(" in text:
         before, start, rest = text.partition("    operations = [\n")
-        migration.write_text(f"{before}{start}        records.constraints.Trigrams(),\n{rest}")
+        migration.write_text(f"{before}{start}        records.db.constraints.Trigrams(),\n{rest}")

@@ -20,7 +20,8 @@ from django.urls import resolve
 from django.utils.text import camel_case_to_spaces, capfirst
 from rest_framework.serializers import BaseSerializer
 
-from records.models import Record, goes_with
+from records.models import Record
+from records.models.relations import cascades_delete
 from records.rest.pagination import RecordPagination
 from records.rest.views import ReadOnlyViewSet, UnknownPathView
 from records.scaffold.fields import LONGEST_NAME, SLUG, SQL_RESERVED, Field, SpecificationError, source
@@ -264,7 +265,9 @@ class Resource:
         found = [(module, name) for name, module in known.items() if re.search(rf"(?<![\w.\"]){name}\b", code)]
         found += [("datetime", "")] if "dt." in code else []
         found += [("records.keys", "uuid7"), ("django.db", "models")]
-        found += [("records.slugs" if base == "Slugged" else "records.models", base) for base in self.bases.split(", ")]
+        found += [
+            ("records.models.slugs" if base == "Slugged" else "records.models", base) for base in self.bases.split(", ")
+        ]
         found += [(each.target.__module__, each.target.__name__) for each in self.fields if each.is_relation]
         return list(dict.fromkeys(found))
 
@@ -322,7 +325,7 @@ class Resource:
         """What belongs to people goes with them; what else is in use stays."""
         if each.is_optional:
             return "SET_NULL"
-        goes = any(goes_with(column) for column in each.target._meta.concrete_fields)
+        goes = any(cascades_delete(column) for column in each.target._meta.concrete_fields)
         return "CASCADE" if goes or each.target.owned_by is not None else "PROTECT"
 
     def _related_name(self, each: Field) -> str:

@@ -7,7 +7,7 @@ from itertools import count
 
 from django.db import models
 
-from records.models import BOOKKEEPING
+from records.models.querysets import BOOKKEEPING
 
 _numbers = count(1)
 
@@ -39,7 +39,7 @@ def any_value(field):
 
 
 def unsaved(model, **given):
-    for field in model.within_owner():
+    for field in model.same_owner_fields():
         # What a row refers to is of the same owner.
         owner, its_owner = (each._meta.get_field(each.owned_by) for each in (model, field.related_model))
         if owner.name not in given:

@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from django.db.models import ProtectedError
 from django.test import Client
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import LAST_SUPERUSER_MESSAGE, User
 
@@ -220,7 +220,7 @@ def test_row_that_came_into_use_is_not_deleted(browser, make_stock, boss, monkey
     def refuse(self, keys, *, for_good):
         raise ProtectedError("The stock is in use by 1 order.", set())
 
-    monkeypatch.setattr("records.models.RecordQuerySet._refuse_held", refuse)
+    monkeypatch.setattr("records.models.querysets.RecordQuerySet._refuse_held", refuse)
     selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
     path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
     assert "The stock is in use by 1 order." in page_of(browser().post(path, body, follow=True))

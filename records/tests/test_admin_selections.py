@@ -4,7 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.tests.browser import filled_form
 from stocks.models import Stock
 from users.models import User

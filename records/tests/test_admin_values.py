@@ -11,7 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.test import Client
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.outbox import QueuedMail
 from users.sessions import Identity, RateLimit, Session

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import LAST_SUPERUSER_MESSAGE, User
 from users.outbox import QueuedMail

@@ -8,9 +8,10 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from records.history import AuditEntry, Change
+from records.audit.models import AuditEntry
+from records.audit.undo import kinds
+from records.models.changes import Change
 from records.tests.factories import made
-from records.undo import kinds
 from stocks.models import Stock
 from users.models import User
 

@@ -21,9 +21,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from records import audit
-from records.history import AuditEntry, as_json, from_json
-from records.models import BOOKKEEPING, Record, SoftDeletable
+from records import context
+from records.audit.models import AuditEntry
+from records.models import Record, SoftDeletable
+from records.models.querysets import BOOKKEEPING
+from records.models.values import as_json, from_json
 from records.tests.factories import any_value, made, unsaved
 from stocks.models import Stock
 from users.models import User
@@ -381,7 +383,7 @@ def test_change_that_is_taken_back_leaves_no_entry(stock):
 
 @pytest.mark.django_db(transaction=True)
 def test_entry_that_cannot_be_written_takes_the_change_back(stock, monkeypatch):
-    monkeypatch.setattr("records.history.AuditEntryQuerySet.INSERT", "INSERT INTO nowhere")
+    monkeypatch.setattr("records.audit.models.AuditEntryQuerySet.INSERT", "INSERT INTO nowhere")
     stock.price = Decimal(2)
     with pytest.raises(DatabaseError):
         stock.save()
@@ -426,8 +428,8 @@ def test_password_is_never_told(make_user):
 
 
 def test_command_acts_under_an_id_of_its_own(db, monkeypatch):
-    monkeypatch.setattr(audit, "_request_id", type(audit._request_id)("test", default=None))
-    audit.begin_command("loaddata")
+    monkeypatch.setattr(context, "_request_id", type(context._request_id)("test", default=None))
+    context.activate_command("loaddata")
     call_command("loaddata", "demo", verbosity=0)
     ids = set(AuditEntry.objects.filter(object_type="stocks").values_list("request_id", flat=True))
     assert len(ids) == 1

@@ -5,7 +5,7 @@ import re
 import pytest
 from django.test import Client
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 
 LIST = "/admin/records/auditentry/"

@@ -7,8 +7,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.urls import router
-from records import audit
-from records.history import AuditEntry, Change
+from records import context
+from records.audit.models import AuditEntry
+from records.models.changes import Change
 from records.tests.factories import made
 from stocks.models import Stock
 from users.models import User
@@ -19,7 +20,7 @@ OWNED = {
     prefix: viewset.queryset.model
     for prefix, viewset, _ in router.registry
     if getattr(viewset.queryset.model, "owned_by", None) not in {None, "id"}
-    and not viewset.queryset.model.within_owner()  # which change hands together with what they refer to
+    and not viewset.queryset.model.same_owner_fields()  # which change hands together with what they refer to
 }
 
 
@@ -391,4 +392,4 @@ def test_history_of_a_person_is_whole(owner, superuser):
 
 def test_entries_of_a_command_have_no_actor(db, make_user, make_stock):
     [entry] = AuditEntry.objects.of_row(Stock, make_stock(make_user()).pk)
-    assert (entry.user_id, entry.ip, entry.request_id) == (None, None, audit.request_id())
+    assert (entry.user_id, entry.ip, entry.request_id) == (None, None, context.request_id())

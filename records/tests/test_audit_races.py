@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.tests.test_audit import assert_replays
 from stocks.models import Stock
 

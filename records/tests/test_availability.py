@@ -10,8 +10,7 @@ from django.db import DatabaseError, connection, connections
 from django.test import Client as Browser
 
 from conftest import Client
-from records.db.availability import is_read_only, sqlstate
-from records.rest.errors import UNAVAILABLE
+from records.db.availability import UNAVAILABLE, is_read_only, sqlstate
 
 POSTGRESQL = connection.vendor == "postgresql"
 only_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="asks PostgreSQL")

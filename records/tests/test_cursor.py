@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.core import signing
 
-from records.constraints import BIGINT_MAX
+from records.db.validators import BIGINT_MAX
 from stocks.models import Stock
 from users.models import User
 

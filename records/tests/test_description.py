@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError
 
 from config import service
 from conftest import Client
-from records.constraints import BIGINT_MAX, GreaterThanValidator
+from records.db.validators import BIGINT_MAX, GreaterThanValidator
 from records.rest import limits
 from records.rest.schema import RecordSchema
 from records.rest.serializers import BigIntegerField, DecimalField

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, models
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.models import Record
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -16,7 +16,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from records.history import AuditEntry, Change
+from records.audit.models import AuditEntry
+from records.models.changes import Change
 from stocks.models import Stock
 from users.models import User
 from users.sessions import Identity, RateLimit, Session, SpentToken

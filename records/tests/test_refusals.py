@@ -8,8 +8,8 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD
-from records import refusals
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
+from records.http import refusals
 from stocks.models import Stock
 from users.models import User
 

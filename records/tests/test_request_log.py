@@ -10,7 +10,7 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD
-from records.audit import JSONFormatter, RequestContextFilter
+from records.http.logging import JSONFormatter, RequestContextFilter
 
 ME = "/api/v1/users/me"
 TEXT = logging.Formatter(settings.LOGGING["formatters"]["text"]["format"], style="{")

@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from records.management.commands.serve import Command
+from config.management.commands.serve import Command
 
 
 @pytest.fixture
@@ -12,9 +12,9 @@ def said(monkeypatch, settings):
     """Start the server up to the point where it would serve; return what it said there."""
     for name in ("prepare_database", "make_administrator", "collect_static"):
         monkeypatch.setattr(Command, name, lambda self: None)
-    monkeypatch.setattr("records.management.commands.serve.connection.close", lambda: None)
+    monkeypatch.setattr("config.management.commands.serve.connection.close", lambda: None)
     monkeypatch.setattr(
-        "records.management.commands.serve.SharedSocketServer",
+        "config.management.commands.serve.SharedSocketServer",
         lambda listener, **options: type("Server", (), {"serve": staticmethod(listener.close)}),
     )
     with socket.create_server(("127.0.0.1", 0)) as free:

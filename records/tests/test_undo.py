@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from records import undo as engine
-from records.history import AuditEntry
+from records.audit import undo as engine
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import User
 
@@ -390,7 +390,7 @@ def test_id_that_several_people_used_needs_a_person(superuser, owner, stranger, 
 
 def test_somebody_elses_new_password_under_the_same_id_needs_a_person(superuser, owner, stranger, stock, monkeypatch):
     owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2}, HTTP_X_REQUEST_ID="1")
-    monkeypatch.setattr("records.audit.request_id", lambda: "1")
+    monkeypatch.setattr("records.context.request_id", lambda: "1")
     stranger.user.set_password("another-horse-8-battery")
     stranger.user.save()
     monkeypatch.undo()
@@ -399,7 +399,7 @@ def test_somebody_elses_new_password_under_the_same_id_needs_a_person(superuser,
 
 
 def test_what_a_command_did_is_undone_by_nobodys_id(superuser, stock, monkeypatch):
-    monkeypatch.setattr("records.audit.request_id", lambda: "loaddata-1")
+    monkeypatch.setattr("records.context.request_id", lambda: "loaddata-1")
     Stock.objects.filter(pk=stock.pk).update(price=2)
     monkeypatch.undo()
     assert superuser.post(UNDO, {"request_id": "loaddata-1", "user_id": None}).json()["undone"] == 1
@@ -447,7 +447,7 @@ def test_many_moments_come_back_to_the_microsecond(superuser, make_user):
 
 
 def test_creation_and_change_in_one_go_are_no_conflict(superuser, owner, monkeypatch):
-    monkeypatch.setattr("records.audit.request_id", lambda: "command-1")
+    monkeypatch.setattr("records.context.request_id", lambda: "command-1")
     stock = Stock.objects.create(owner=owner.user, name="a", price="175.50", quantity="1")
     stock.price = "3"
     stock.save()

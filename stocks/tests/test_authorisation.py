@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from config.urls import router
 from conftest import PASSWORD, Client
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import User
 from users.outbox import QueuedMail

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import User
 from users.sessions import Session, SpentToken
@@ -212,7 +212,9 @@ def test_run_that_is_killed_midway_keeps_what_is_done_and_the_next_goes_on(owner
 
 def test_progress_is_told_beside_the_result(owner, make_stock, monkeypatch, capsys):
     in_batches = Stock.all_objects.all().__class__.purge_in_batches
-    monkeypatch.setattr("records.models.SoftDeletableQuerySet.purge_in_batches", lambda rows: in_batches(rows, 2))
+    monkeypatch.setattr(
+        "records.models.soft_deletion.SoftDeletableQuerySet.purge_in_batches", lambda rows: in_batches(rows, 2)
+    )
     for _ in range(3):
         make_stock(owner.user)
     Stock.objects.filter(owner=owner.user).delete()

@@ -4,7 +4,7 @@ import pytest
 from django.core import mail
 
 from conftest import PASSWORD, Client, mailed_token
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from users.models import User
 from users.sessions import Session
 from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
@@ -184,7 +184,7 @@ def test_failed_registration_is_told(anonymous, person):
 
 
 def test_registration_that_loses_a_race_is_told(anonymous, person, monkeypatch):
-    monkeypatch.setattr("records.constraints.Unique.validate", lambda *args, **kwargs: None)
+    monkeypatch.setattr("records.db.constraints.Unique.validate", lambda *args, **kwargs: None)
     body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
     assert anonymous.post(f"{AUTH}/register", body).status_code == 400
     assert events() == [("register", "failure", None)]

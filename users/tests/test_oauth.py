@@ -18,7 +18,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey
 
 from conftest import PASSWORD, Client
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from users import oauth
 from users.models import User
 from users.sessions import Identity, Session

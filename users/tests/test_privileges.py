@@ -7,7 +7,7 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD, Client
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from users.models import User
 from users.sessions import Identity, RateLimit, Session
 

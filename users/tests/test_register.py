@@ -1,7 +1,7 @@
 import pytest
 from rest_framework.validators import UniqueValidator
 
-from records.constraints import Unique
+from records.db.constraints import Unique
 from users.models import User
 
 URL = "/api/v1/auth/register"

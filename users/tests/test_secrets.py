@@ -20,7 +20,7 @@ from django.db import OperationalError, connections
 from rest_framework.throttling import SimpleRateThrottle
 
 from conftest import Client, mailed_token
-from records.audit import JSONFormatter, RequestContextFilter
+from records.http.logging import JSONFormatter, RequestContextFilter
 from users import oauth
 from users.models import User
 from users.sessions import Session

@@ -5,7 +5,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.validators import UniqueValidator
 
 from conftest import PASSWORD, Client, lasting_headers
-from records.constraints import Unique
+from records.db.constraints import Unique
 from stocks.models import Stock
 from users.models import User
 from users.sessions import Session

@@ -6,7 +6,7 @@ from django.core.management.base import CommandError
 from django.core.management.commands.flush import Command as Flush
 from django.db import OperationalError, connections, transaction
 
-from records.append_only import lifted
+from records.audit.append_only import lifted
 from records.db.migrating import limit_lock_waits, owners_connection, retry_while_in_use
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.commands.loaddata import Command as LoadData
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.serialization import loading
 
 BATCH = 1000

@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
 
-from records.keys import uuid7
+from records.db.keys import uuid7
 from records.models import Record
 from records.scaffold.project import importers, own_apps, removal
 from records.scaffold.resource import app_of

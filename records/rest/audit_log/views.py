@@ -1,3 +1,5 @@
+"""The audit log's API."""
+
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -8,15 +10,15 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from records import audit
-from records.filters import AuditEntryFilterSet
-from records.history import AuditEntry
+from records import context
+from records.audit.models import AuditEntry
+from records.audit.undo import CHANGES, FINAL, resource_names, undo
+from records.rest.audit_log.filters import AuditEntryFilterSet
+from records.rest.audit_log.serializers import AuditEntrySerializer
 from records.rest.errors import Conflict
 from records.rest.permissions import RecordPermission
 from records.rest.serializers import BigIntegerField, StrictSerializer
 from records.rest.views import ReadOnlyViewSet, not_found, typed_id
-from records.serializers import AuditEntrySerializer
-from records.undo import CHANGES, FINAL, resource_names, undo
 
 
 class AuditPermission(RecordPermission):
@@ -108,7 +110,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         return self._undo(entries)
 
     def _undo(self, entries: QuerySet) -> Response:
-        return Response({"undone": undo(entries, self.request.user), "request_id": audit.request_id()})
+        return Response({"undone": undo(entries, self.request.user), "request_id": context.request_id()})
 
 
 #: As in lists, for those only who may see deleted rows.

@@ -1,4 +1,4 @@
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.rest.filters import ChoiceFilter, InstantFilter, IntegerFilter, StrictFilterSet, TextFilter
 
 

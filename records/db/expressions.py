@@ -29,7 +29,7 @@ class AnyOf(Func):
         return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, _json(choices)]  # noqa: S608 — a column's name
 
 
-class Differs(Func):
+class IsDistinctFrom(Func):
     """Whether two values are not the same; null is the same as null."""
 
     template = "(%(expressions)s)"

@@ -10,16 +10,22 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server import Server
 
 BACKLOG = 2048
+
 #: Slow and idle connections cost a file descriptor and some memory, no thread: many may be open.
 CONNECTIONS_OF_A_WORKER = 4096
+
 #: File descriptors that a worker needs for other things than connections of clients.
 OTHER_FILES = 200
+
 HEADER_SECONDS = 10
+
 HEADER_BYTES = 128 * 1024
+
 #: How long to wait for the workers of a server that was killed to leave the port.
 PORT_SECONDS = 3
 
 HTTP1 = HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES)
+
 HTTP2 = HTTP2Settings(max_headers_size=HEADER_BYTES, max_concurrent_streams=100)
 
 

@@ -15,13 +15,15 @@ from django.db import DataError, models
 from django.http import HttpRequest, HttpResponse
 from rest_framework.permissions import SAFE_METHODS
 
-from records import audit
-from records.history import AuditEntry, Change
+from records import context
+from records.audit.models import AuditEntry
+from records.models.changes import Change
 
 logger = logging.getLogger(__name__)
 
 # Cap the entries of each caller so that an attacker cannot flood the audit log. The request log has every refusal.
 MOST = 10
+
 PERIOD = timedelta(minutes=15)
 
 #: Action of a viewset → what the log calls it; every other one that writes is an update.
@@ -33,8 +35,10 @@ VIEWSET_ACTIONS = {
     "undo": "undo",
     "undo_request": "undo",
 }
+
 #: End of the name of an admin page → what the log calls it.
 ADMIN_PAGES = {"password_change": "password_change", "_add": "create", "_delete": "delete", "logout": "logout"}
+
 #: Action of an admin list → what the log calls it.
 ADMIN_ACTIONS = {
     "delete_selected": "delete",
@@ -75,7 +79,7 @@ class Target(NamedTuple):
 def record_refusal(request: HttpRequest) -> None:
     """Write a failure to the audit log, up to MOST of each caller in PERIOD."""
     # Without a CSRF token DRF takes the caller for nobody; the session still tells whose browser sent the request.
-    caller = audit.actor_id() or getattr(audit.login_session(), "user_id", None)
+    caller = context.actor_id() or getattr(context.login_session(), "user_id", None)
     target = _target(request, caller)
     if target is None or not _has_room(caller):
         return

@@ -11,18 +11,25 @@ from django.db import IntegrityError, models, transaction
 from django.utils.text import capfirst
 from rest_framework.exceptions import PermissionDenied
 
-from records import audit
-from records.expressions import AnyOf, Mapped
-from records.history import AuditEntry, as_json, from_json
-from records.models import DELETION_STATE, Record, SoftDeletable, rests_on
+from records import context
+from records.audit.models import AuditEntry
+from records.db.expressions import AnyOf, Mapped
+from records.models import Record
+from records.models.relations import requires_live_target
+from records.models.soft_deletion import DELETION_STATE, SoftDeletable
+from records.models.values import as_json, from_json
 from records.rest.errors import Conflict, from_constraint
 from records.rest.serializers import api_names
 
 LARGEST = 100_000
+
 CONFLICTS_NAMED = 20
+
 CREATIONS = {"create", "register"}
+
 #: They change something always: without it, the entry was emptied.
 CHANGES = frozenset({"create", "update", "delete", "restore", "undo", "register"})
+
 #: Whose changes cannot be taken back by what the log knows.
 FINAL = {
     "purge": "it was removed for good",
@@ -80,7 +87,7 @@ def undo(entries: models.QuerySet, user: Any) -> int:
         raise Conflict(f"More than {LARGEST:,} changes cannot be undone at once.")
     rows = _rows(found)
     try:
-        with transaction.atomic(), audit.doing("undo"):
+        with transaction.atomic(), context.record_as("undo"):
             present = _lock(rows, user)
             _refuse_conflicts(rows, present, named=len(found) == 1)
             for model, kind, values, group in _grouped(rows):
@@ -140,7 +147,7 @@ def _lock(rows: list[Row], user: Any) -> dict[tuple[type[Record], Any], Record]:
             raise PermissionDenied(f"You may not {' and '.join(sorted(verbs))} {model._meta.verbose_name_plural}.")
         locked = model.all_objects.filter(AnyOf("pk", own)).select_for_update(of=("self",), no_key=True)
         present.update({(model, instance.pk): instance for instance in locked.order_by("pk")})
-        closed = model.closed_to(user, {key: () if row.is_new else row.before for key, row in own.items()})
+        closed = model.forbidden_keys(user, {key: () if row.is_new else row.before for key, row in own.items()})
         if closed:
             raise PermissionDenied(f"You may not change {model._meta.verbose_name} {min(closed)} so.")
     return present
@@ -213,7 +220,7 @@ def _refuse_lost_owners(model: type[Record], names: tuple[str, ...], rows: Any) 
     rows = rows.live() if issubclass(model, SoftDeletable) else rows
     for name in names:
         column = _field(model, name)
-        if rests_on(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():
+        if requires_live_target(column) and rows.filter(**{f"{column.name}__deleted_at__isnull": False}).exists():
             raise Conflict(f"Nothing was undone: the {column.verbose_name} of a {model._meta.verbose_name} is deleted.")
 
 

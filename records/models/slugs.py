@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from django.db import IntegrityError, models, transaction
 from django.utils.text import slugify
 
-from records.expressions import AnyOf
-from records.models import Record
+from records.db.expressions import AnyOf
+from records.models.record import Record
 
 LONGEST = 80
+
 # Beyond them a slug gets a random end: looking for a free number would cost more with every row.
 NUMBERED = 99
+
 # How often a slug may be lost to a request that runs at the same time.
 NAMESAKES_AT_ONCE = 20
 
@@ -56,8 +58,8 @@ class Slugged(Record):
         raise lost
 
     @classmethod
-    def prepare(cls, rows: list[Any]) -> None:
-        super().prepare(rows)
+    def prepare_for_insert(cls, rows: list[Any]) -> None:
+        super().prepare_for_insert(rows)
         cls.give_slugs(rows)
 
     @classmethod

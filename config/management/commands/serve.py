@@ -20,8 +20,8 @@ from django.http.request import split_domain_port, validate_host
 from granian.constants import Interfaces
 from granian.server import Server
 
+from config.server import HTTP1, HTTP2, SharedSocketServer, bound_socket
 from records.db.availability import INSUFFICIENT_PRIVILEGE, sqlstate
-from records.http.server import HTTP1, HTTP2, SharedSocketServer, bound_socket
 
 
 class Command(BaseCommand):

@@ -5,9 +5,12 @@ from collections.abc import Collection
 
 #: Errors that one answer names; beyond that it says how many there are.
 MOST_ERRORS = 100
+
 #: Suggestions in one answer: each compares a name with every known one.
 MOST_HINTS = 10
+
 LONGEST_NAME = 60
+
 #: Names that other frameworks use → ours.
 FAMILIAR = {
     "ordering": "sort_by", "order_by": "sort_by", "offset": "skip", "page_size": "size", "per_page": "size",
@@ -15,7 +18,7 @@ FAMILIAR = {
 }  # fmt: skip
 
 
-def shown(text: str, limit: int = LONGEST_NAME) -> str:
+def excerpt(text: str, limit: int = LONGEST_NAME) -> str:
     """Text from outside in a message: printable, short."""
     replaced = (each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:limit])
     return "".join(replaced) + ("…" if len(text) > limit else "")

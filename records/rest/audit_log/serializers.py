@@ -3,7 +3,7 @@ from typing import ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from records.history import AuditEntry
+from records.audit.models import AuditEntry
 from records.rest.serializers import RecordSerializer
 
 #: A change as JSON Schema: the old and the new value, which may be anything.

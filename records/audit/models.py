@@ -1,11 +1,8 @@
-"""The audit log: what was changed or tried, by whom; written by Record, and never rewritten."""
+"""The audit log: its entries and how they are written."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import orjson
 from django.conf import settings
@@ -13,61 +10,12 @@ from django.contrib.admin.models import LogEntry
 from django.db import connections, models, router
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from django.utils.duration import duration_iso_string
 
-from records import audit
-from records.append_only import FIXED
-from records.expressions import AnyOf
-
-
-class Change(NamedTuple):
-    """A row, whose it is, and its changed fields: `{"price": [175.5, 190.25]}`, old value and new."""
-
-    object_id: Any
-    owner_id: int | None = None
-    changes: dict[str, list[Any]] = {}
-
-
-# Values
-
-
-def as_json(value: Any) -> Any:
-    """A value of a column so that JSON keeps it exactly: `from_json` gives it back."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Decimal):
-        number = float(value)
-        # A double holds 15 digits; what has more is written in letters.
-        if not math.isfinite(number) or Decimal(repr(number)) != value:
-            return str(value)
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat()
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return duration_iso_string(value)
-    return value if isinstance(value, (float, dict, list)) else str(value)
-
-
-def from_json(field: models.Field, value: Any) -> Any:
-    """The value of this column that `as_json` wrote."""
-    if isinstance(value, float) and isinstance(field, models.DecimalField):
-        return Decimal(repr(value))
-    return field.to_python(value)
-
-
-def as_stored(field: models.Field, value: Any) -> Any:
-    """What the database makes of a value that was assigned: "aapl" becomes AAPL, "175.5" a decimal."""
-    if isinstance(value, models.Model):
-        value = value.pk
-    value = field.to_python(field.get_prep_value(value))
-    if isinstance(field, models.DecimalField) and isinstance(value, Decimal):
-        return value.quantize(Decimal(1).scaleb(-field.decimal_places), ROUND_HALF_UP)
-    return value
-
-
-# Entries
+from records import context
+from records.audit.append_only import FIXED
+from records.db.expressions import AnyOf
+from records.models.changes import Change
+from records.models.values import is_same_moment
 
 
 class AuditEntryQuerySet(QuerySet["AuditEntry"]):
@@ -89,7 +37,7 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         ),
     }
 
-    #: What `audit.doing` may call by another name; the rest is what it is, whatever it is a part of.
+    #: What `context.record_as` may call by another name; the rest is what it is, whatever it is a part of.
     RENAMED = frozenset({"create", "update", "delete", "restore", "login", "password_change"})
 
     def record(
@@ -105,8 +53,8 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         rows = [[_text(each.object_id), each.owner_id, each.changes] for each in changes]
         if not rows:
             return
-        act = audit.present_act()
-        actor = user_id if user_id is not None else audit.actor_id()
+        act = context.recorded_action()
+        actor = user_id if user_id is not None else context.actor_id()
         connection = connections[self._db or router.db_for_write(self.model)]
         owner, values = self.ROWS[connection.vendor]
         sql = self.INSERT.format(by=owner if act and act.by_owner else "NULL", rows=values)
@@ -116,8 +64,8 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
             outcome,
             actor,
             model._meta.db_table,
-            audit.actor_ip(),
-            audit.request_id(),
+            context.client_address(),
+            context.request_id(),
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, [*shared, orjson.dumps(rows).decode()])
@@ -197,11 +145,6 @@ def _is_same(entry: "AuditEntry", stored: "AuditEntry | None") -> bool:
         return False
     at = stored.at if is_same_moment(entry.at, stored.at) else entry.at
     return _identity(stored) == tuple(at if name == "at" else getattr(entry, name) for name in FIXED if name != "id")
-
-
-def is_same_moment(given: datetime | None, stored: datetime) -> bool:
-    """Return True if `given` is `stored`, or is it cut to milliseconds."""
-    return given in (stored, stored.replace(microsecond=stored.microsecond // 1000 * 1000))
 
 
 def _text(object_id: Any) -> str | None:

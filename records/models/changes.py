@@ -1,0 +1,22 @@
+"""Changes of rows, and the signals that announce them.
+
+The audit log receives both signals, in the transaction of the change.
+"""
+
+from typing import Any, NamedTuple
+
+from django.dispatch import Signal
+
+
+class Change(NamedTuple):
+    """A row, whose it is, and its changed fields: `{"price": [175.5, 190.25]}`, old value and new."""
+
+    object_id: Any
+    owner_id: int | None = None
+    changes: dict[str, list[Any]] = {}
+
+
+#: Rows of the sender, a model, were written: `action` (str), `changes` (list of Change), `using` (database alias).
+rows_changed = Signal()
+#: Rows of the sender were purged, and with them all that is known about them: `keys` (list), `using`.
+rows_purged = Signal()
