@@ -27,23 +27,25 @@ from django.urls import reverse
 from django.utils.functional import SimpleLazyObject, cached_property
 from django.utils.html import format_html
 from django.utils.text import Truncator
-from rest_framework.exceptions import APIException
-from rest_framework.exceptions import PermissionDenied as RefusedByAPI
 
 from records.admin_site import LOST, reason, sentence
 from records.audit.models import AuditEntry
-from records.audit.undo import LARGEST, kinds, resource_names, undo
+from records.audit.reversal import record_models
+from records.audit.undo import MAX_ENTRIES, undo
 from records.db.expressions import AnyOf
 from records.db.validators import BIGINT_MAX
+from records.exceptions import ConflictError
 from records.forms import RecordForm, adapted, form_class_of
 from records.models import SoftDeletable
 from records.models.relations import cascades_delete
+from records.rest.audit_log.names import api_names_of_type
+from records.rest.errors import ConflictResponse
 from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
 
 #: How many rows a confirmation page names, and how many are logged one by one.
 SAMPLE = 100
 #: How many rows one action changes: an undo takes back no more.
-LARGEST_SELECTION = LARGEST
+LARGEST_SELECTION = MAX_ENTRIES
 BATCH = 10_000
 #: How many words a search may have; each is a condition of the query.
 MOST_WORDS = 20
@@ -443,7 +445,7 @@ class RecordAdmin(LargeTableAdmin):
 
     def protected(self, rows: Any) -> list[str]:
         keys = rows.order_by().values_list("pk", flat=True)
-        return self.model.all_objects.all().held_by(keys, for_good=not self.is_soft)
+        return self.model.all_objects.all().protecting_rows(keys, permanently=not self.is_soft)
 
     @admin.action(description="Restore selected %(verbose_name_plural)s")
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:
@@ -471,7 +473,7 @@ def with_usernames(entries: QuerySet) -> QuerySet:
 
 
 def _changes(entry: AuditEntry) -> list[tuple[str, str, str]]:
-    names = resource_names(entry.object_type)
+    names = api_names_of_type(entry.object_type)
     return [(names.get(name, name), _shown(old), _shown(new)) for name, (old, new) in entry.changes.items()]
 
 
@@ -496,7 +498,7 @@ class ObjectTypeFilter(admin.SimpleListFilter):
     parameter_name = "object_type__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, str(model._meta.verbose_name_plural).capitalize()) for name, model in kinds().items()]
+        return [(name, str(model._meta.verbose_name_plural).capitalize()) for name, model in record_models().items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset.filter(object_type=self.value()) if self.value() else queryset
@@ -554,7 +556,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description="row")
     def row(self, entry: AuditEntry) -> str:
         text = f"{entry.object_type} {entry.object_id or ''}"
-        return _link(kinds().get(entry.object_type), entry.object_id, text)
+        return _link(record_models().get(entry.object_type), entry.object_id, text)
 
     @admin.display(description="owner")
     def owner(self, entry: AuditEntry) -> str:
@@ -598,11 +600,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def _undo(self, request: HttpRequest, entries: QuerySet) -> None:
         try:
             count = undo(entries, request.user)
-        except RefusedByAPI as error:
-            raise PermissionDenied(str(error.detail)) from None
-        except APIException as error:
-            reasons = [f"{name}: {' '.join(texts)}" for name, texts in getattr(error, "errors", {}).items()]
-            self.message_user(request, " ".join([str(error.detail), *reasons]), messages.ERROR)
+        except ConflictError as conflict:
+            reasons = [f"{name}: {' '.join(texts)}" for name, texts in ConflictResponse(conflict).errors.items()]
+            self.message_user(request, " ".join([conflict.message, *reasons]), messages.ERROR)
         else:
             self.message_user(request, f"Put back {count} row{'s' * (count != 1)}.", messages.SUCCESS)
 

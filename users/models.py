@@ -481,11 +481,11 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
         The session by which a person changes their own password goes on.
         """
-        self._make_sure()
+        self.reload_if_rolled_back()
         changed = self._changed_names()
         if changed & {"email", "password"} and "pending_email" not in changed and self.pending_email:
             self.pending_email = None  # what was asked for before must not take effect afterwards
-        before = self._stored_values().get("email")
+        before = self.stored_row.values.get("email")
         told = changed & {"email", "pending_email", "username", "password"}
         with transaction.atomic() if told | changed & {"is_active", "is_superuser"} else nullcontext():
             if self._gives_up_superuser():
@@ -573,7 +573,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         # By Django's plain query set: whom it concerns has changed nothing, and the log has nothing to tell.
         stored_as_before: Any = models.QuerySet(User, using=self._state.db).filter(pk=self.pk, password=stored)
         stored_as_before.update(password=self.password, version=F("version") + 1)
-        self._remember(["password"])
+        self.note_stored(["password"])
 
     def _changed_names(self) -> set[str]:
         return set() if self._state.adding else {field.name for field in self.changed_fields()}

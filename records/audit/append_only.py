@@ -1,4 +1,4 @@
-"""The audit log's table refuses to be rewritten, by triggers."""
+"""Triggers that make the table of the audit log append-only."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.operations.base import Operation
 
 REFUSED = "The audit log can only be added to."
 
-# Whether the log itself says that a row was purged.
+# True if an entry records the purge of the row.
 PURGED = """EXISTS (
             SELECT 1 FROM audit_log purged WHERE purged.action = 'purge' AND purged.outcome = 'success'
             AND purged.object_id = {key} AND purged.object_type = {kind}
         )"""
 
-# What AuditEntryQuerySet.erase_personal_data does, and nothing else.
+# True for the updates of AuditEntryQuerySet.erase_personal_data.
 MAY_BE_ERASED = """
         (NEW.changes = OLD.changes OR NEW.changes = '{{}}' AND ({row_purged} OR {owner_purged}))
         AND (NEW.ip {is_same} OLD.ip OR NEW.ip IS NULL AND {actor_purged})
@@ -28,24 +30,24 @@ FIXED = ("id", "at", "action", "outcome", "user_id", "object_type", "object_id",
 
 
 def _permitted(text: str, is_same: str, *, checked: bool) -> str:
-    """Return the condition for an UPDATE. `checked`: a row counts as purged only if it is really gone."""
+    """Return the condition under which an UPDATE is permitted. With `checked`, a purged row must not exist any more."""
 
     def purged(kind: str, key: str) -> str:
-        told = PURGED.format(kind=kind, key=key)
-        return f"({told} AND audit_log_row_is_gone({kind}, {key}))" if checked else told
+        is_purged = PURGED.format(kind=kind, key=key)
+        return f"({is_purged} AND audit_log_row_is_gone({kind}, {key}))" if checked else is_purged
 
     fixed = " AND ".join(f"NEW.{name} {is_same} OLD.{name}" for name in FIXED)
     erased = MAY_BE_ERASED.format(
         is_same=is_same,
         row_purged=purged("OLD.object_type", "OLD.object_id"),
-        owner_purged=purged("'users'", f"CAST(OLD.owner_id AS {text})"),
-        actor_purged=purged("'users'", f"CAST(OLD.user_id AS {text})"),
+        owner_purged=purged("'@users@'", f"CAST(OLD.owner_id AS {text})"),
+        actor_purged=purged("'@users@'", f"CAST(OLD.user_id AS {text})"),
     )
     return f"({fixed} AND {erased})"
 
 
 def _postgresql_function(*, checked: bool) -> str:
-    # Names mean what they mean in the log's own schema: a temporary table could pose as one of ours.
+    # Look up names in the schema of the audit log only: a temporary table could shadow one of ours.
     path = "SET search_path = pg_catalog, @schema@, pg_temp" if checked else ""
     return f"""
     CREATE OR REPLACE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql {path} AS $$ BEGIN
@@ -59,7 +61,7 @@ def _postgresql_function(*, checked: bool) -> str:
     """
 
 
-# The key is compared as the column's own type, so that the index of the primary key answers.
+# The key is converted to the type of the column, so that the index of the primary key is used.
 POSTGRESQL_IS_GONE = """
     CREATE OR REPLACE FUNCTION audit_log_row_is_gone(kind text, key text) RETURNS boolean LANGUAGE plpgsql
     SET search_path = pg_catalog, @schema@, pg_temp AS $$
@@ -69,7 +71,7 @@ POSTGRESQL_IS_GONE = """
         is_there boolean;
     BEGIN
         IF relation IS NULL THEN
-            RETURN true;  -- so is its table
+            RETURN true;  -- the table was dropped
         END IF;
         SELECT format_type(atttypid, atttypmod) INTO STRICT key_type FROM pg_attribute
             WHERE attrelid = relation AND attname = 'id' AND NOT attisdropped;
@@ -103,13 +105,13 @@ def _sqlite_trigger(*, checked: bool) -> str:
 
 SQLITE = [
     _sqlite_trigger(checked=False),
-    # INSERT OR REPLACE deletes without asking the trigger of deletions.
+    # INSERT OR REPLACE deletes rows without running the trigger of deletions.
     f"""
     CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log
         WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id) BEGIN
         SELECT RAISE(ABORT, '{REFUSED}');
     END
-    """,  # noqa: S608 — no value of anybody's
+    """,  # noqa: S608 - a constant
     f"""
     CREATE TRIGGER audit_log_no_delete BEFORE DELETE ON audit_log BEGIN
         SELECT RAISE(ABORT, '{REFUSED}');
@@ -117,7 +119,7 @@ SQLITE = [
     """,
 ]
 
-UNDO = {
+DROP_TRIGGERS = {
     "postgresql": [
         "DROP TRIGGER IF EXISTS audit_log_append_only ON audit_log",
         "DROP TRIGGER IF EXISTS audit_log_no_truncate ON audit_log",
@@ -131,15 +133,15 @@ UNDO = {
     ],
 }
 
-DO = {"postgresql": POSTGRESQL, "sqlite": SQLITE}
+CREATE_TRIGGERS = {"postgresql": POSTGRESQL, "sqlite": SQLITE}
 
-CHECK = {
-    # Without touching the table, which others use meanwhile.
+VERIFY_PURGES = {
+    # Replaces functions only, because altering the table would wait for its readers.
     "postgresql": [POSTGRESQL_IS_GONE, _postgresql_function(checked=True)],
     "sqlite": ["DROP TRIGGER audit_log_no_update", _sqlite_trigger(checked=True)],
 }
 
-UNCHECK = {
+TRUST_PURGES = {
     "postgresql": [
         _postgresql_function(checked=False),
         "DROP FUNCTION IF EXISTS audit_log_row_is_gone(text, text)",
@@ -149,7 +151,7 @@ UNCHECK = {
 
 
 class AppendOnly(Operation):
-    """Refuses UPDATE, DELETE and TRUNCATE of the audit log."""
+    """Refuse UPDATE, DELETE and TRUNCATE of the audit log."""
 
     reversible = True
 
@@ -157,17 +159,17 @@ class AppendOnly(Operation):
         pass
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, DO)
+        _execute(schema_editor.connection, CREATE_TRIGGERS)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, UNDO)
+        _execute(schema_editor.connection, DROP_TRIGGERS)
 
     def describe(self) -> str:
         return "Refuse to rewrite the audit log"
 
 
 class CheckPurges(Operation):
-    """Lets values of the log be erased only where the row is gone, whatever the log says of a purge."""
+    """Permit erasing values only if the row does not exist any more, in addition to the entry of its purge."""
 
     reversible = True
 
@@ -175,51 +177,52 @@ class CheckPurges(Operation):
         pass
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, CHECK)
+        _execute(schema_editor.connection, VERIFY_PURGES)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, UNCHECK)
+        _execute(schema_editor.connection, TRUST_PURGES)
 
     def describe(self) -> str:
         return "Erase values of the audit log only where the row is gone"
 
 
 def register_functions(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Give SQLite, whose triggers cannot look into a table by its name, a function that does."""
+    """Add a function to SQLite, because its triggers cannot query a table by a name in a column."""
     if connection.vendor == "sqlite":
-        wrapper = weakref.ref(connection)  # the function lives as long as the connection, and must not keep it
-        connection.connection.create_function("audit_log_row_is_gone", 2, partial(_is_gone_from_sqlite, wrapper))
+        wrapper = weakref.ref(connection)  # the connection owns the function: a strong reference would be a cycle
+        connection.connection.create_function("audit_log_row_is_gone", 2, partial(_is_gone_in_sqlite, wrapper))
 
 
-def _is_gone_from_sqlite(wrapper: Callable[[], Any], kind: str, key: str) -> bool:
+def _is_gone_in_sqlite(wrapper: Callable[[], Any], kind: str, key: str) -> bool:
     execute = wrapper().connection.execute
-    # From `main`: a temporary table could pose as one of ours.
+    # In `main`, because a temporary table could shadow one of ours.
     if not execute("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?", [kind]).fetchone():
-        return True  # so is its table
+        return True  # the table was dropped
     table = '"' + kind.replace('"', '""') + '"'
-    # UUIDs are stored without their hyphens.
-    found = execute(f"SELECT 1 FROM main.{table} WHERE id IN (?, replace(?, '-', ''))", [key, key])  # noqa: S608
-    return found.fetchone() is None
+    # SQLite stores UUIDs without hyphens.
+    cursor = execute(f"SELECT 1 FROM main.{table} WHERE id IN (?, replace(?, '-', ''))", [key, key])  # noqa: S608
+    return cursor.fetchone() is None
 
 
 @contextmanager
-def lifted(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """For emptying the whole database, log included; the refusal is back when this ends, however it ends."""
+def without_triggers(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Remove the triggers in this block, for `flush`. A transaction restores them if the block fails."""
     if "audit_log" not in connection.introspection.table_names():
         yield
         return
     with transaction.atomic(using=connection.alias):
-        _execute(connection, UNDO)
+        _execute(connection, DROP_TRIGGERS)
         yield
-        _execute(connection, DO)
-        _execute(connection, CHECK)
+        _execute(connection, CREATE_TRIGGERS)
+        _execute(connection, VERIFY_PURGES)
 
 
 def _execute(connection: BaseDatabaseWrapper, statements: dict[str, list[str]]) -> None:
+    users = apps.get_model(settings.AUTH_USER_MODEL)._meta.db_table
     with connection.cursor() as cursor:
         schema = ""
         if connection.vendor == "postgresql":
             cursor.execute("SELECT quote_ident(current_schema())")
             [schema] = cursor.fetchone()
         for statement in statements[connection.vendor]:
-            cursor.execute(statement.replace("@schema@", schema))
+            cursor.execute(statement.replace("@schema@", schema).replace("@users@", users))

@@ -1,11 +1,14 @@
 """What a table holds to, beyond its columns: constraints, indexes, and their messages."""
 
-from typing import Any
+import re
+from functools import cache
+from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.operations import TrigramExtension
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Upper
 from django.db.models.lookups import Exact
@@ -18,6 +21,39 @@ def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
     expressions: Any = getattr(constraint, "expressions", ())
     named = [node.name for expression in expressions for node in expression.flatten() if isinstance(node, F)]  # type: ignore[attr-defined]
     return [*getattr(constraint, "fields", ()), *named]
+
+
+class Violation(NamedTuple):
+    """A constraint that a write violated: the column it is about ("" if it has none) and its message."""
+
+    model: type[models.Model]
+    field: str
+    message: str
+
+
+def violation_of(error: IntegrityError) -> Violation | None:
+    """Return the violated constraint of a model; None for foreign keys and constraints of other tables."""
+    model, constraint = _constraints_by_name().get(_violated_name(error), (None, None))
+    if model is None or constraint is None:
+        return None
+    columns = [model._meta.get_field(name).attname for name in constraint_fields(constraint)[:1]]
+    return Violation(model, columns[0] if columns else "", str(constraint.get_violation_error_message()))
+
+
+def _violated_name(error: IntegrityError) -> str:
+    diagnostics = getattr(error.__cause__, "diag", None)
+    if diagnostics is not None:
+        return diagnostics.constraint_name or ""
+    # SQLite: "CHECK constraint failed: NAME", "UNIQUE constraint failed: index 'NAME'".
+    match = re.search(r"constraint failed: (?:index ')?(\w+)", str(error))
+    return match[1] if match else ""
+
+
+@cache
+def _constraints_by_name() -> dict[str, tuple[Any, models.BaseConstraint]]:
+    return {
+        constraint.name: (model, constraint) for model in apps.get_models() for constraint in model._meta.constraints
+    }
 
 
 class Unique(models.UniqueConstraint):

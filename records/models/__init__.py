@@ -1,6 +1,5 @@
 """What every stored row shares: versions, times, audited changes, soft deletion."""
 
-from records.models import many_to_many  # noqa: F401 - connects its signal receiver
 from records.models.record import Record, RowGoneError
 from records.models.soft_deletion import LiveManager, SoftDeletable, SoftDeletableQuerySet
 

@@ -1,7 +1,7 @@
-"""Query sets that audit what they write."""
+"""Query sets whose writes are audited."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 from typing import Any, Self
@@ -12,190 +12,200 @@ from django.utils import timezone
 
 from records.db.expressions import AnyOf, IsDistinctFrom
 from records.models.changes import Change, rows_purged
-from records.models.relations import is_record, protects_target
+from records.models.relations import Column, protects_target, record_references
+from records.models.tracking import BOOKKEEPING
 from records.models.values import as_json, as_stored
 
-#: They change with every change, and say nothing of it.
-BOOKKEEPING = frozenset({"version", "updated_at"})
+#: Key of a row → the id of its owner and the values of some columns.
+RowValues = dict[Any, tuple[Any, tuple[Any, ...]]]
 
 
-class RecordQuerySet(models.QuerySet):
+class RecordQuerySet(models.QuerySet[Any]):
     model: Any
     _db: str | None
 
-    def visible_to(self, user) -> Self:
-        """The rows that `user` may see: all if they are public, and for staff with view permission; else their own.
+    def visible_to(self, user: Any) -> Self:
+        """Return the rows that `user` may see: all rows for staff with view permission, else their own rows.
 
-        None of them goes with another row that is deleted.
+        Everyone sees the rows of a public model. Rows whose parent is deleted are hidden from everyone.
         """
-        fates = self.model.parent_deletion_lookups()
+        lookups = self.model.parent_deletion_lookups()
         if self.model.is_public or user.may("view", self.model):
-            return self.filter(**dict.fromkeys(fates))
+            return self.filter(**dict.fromkeys(lookups))
         if self.model.owned_by is None:
             return self.none()
-        own = f"{self.model._meta.get_field(self.model.owned_by).name}__deleted_at"  # the caller is not
-        return self.filter(**{self.model.owned_by: user.pk}, **{name: None for name in fates if name != own})
+        # The owner is the user, who is not deleted.
+        owners_deletion = f"{self.model._meta.get_field(self.model.owned_by).name}__deleted_at"
+        others = {lookup: None for lookup in lookups if lookup != owners_deletion}
+        return self.filter(**{self.model.owned_by: user.pk}, **others)
 
-    def update(self, **values) -> int:
-        """Change the rows that are not so already, and tell the log: three statements, or four with expressions.
+    # Updates
 
-        Returns, as Django does, how many rows there are to which it applied.
+    def update(self, **values: Any) -> int:
+        """Write these values to the rows that differ from them: three statements, or four with expressions.
+
+        Return the number of rows that match, as Django does.
         """
         return self._write(values)
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def _write(self, values: dict[str, Any], action: str | None = None) -> int:
+    def _write(self, values: Mapping[str, Any], action: str | None = None) -> int:
         if not values:
             return self.count()
-        fields = {self.model._meta.get_field(name): value for name, value in values.items()}
-        audited = [field for field in fields if field.name not in BOOKKEEPING]
+        columns = {self.model._meta.get_field(name): value for name, value in values.items()}
+        written = {column: value for column, value in columns.items() if column.name not in BOOKKEEPING}
         with transaction.atomic(using=self._write_alias(), savepoint=False):
-            before = self._locked_values(audited)
+            before = self._locked_values(written)
             if not before:
                 return 0
-            # Others may have made rows meanwhile that it applies to: what is not locked stays as it is.
-            rows = (self if self.query.annotations else self._everything()).filter(AnyOf("pk", before))
-            if audited:
-                rows = rows.filter(reduce(or_, (_differs(field, fields[field]) for field in audited)))
+            # The locked rows only: others that match may have been inserted since.
+            rows = (self if self.query.annotations else self._all_rows()).filter(AnyOf("pk", before))
             stamps = {"updated_at": timezone.now(), **values, "version": F("version") + 1}
-            models.QuerySet.update(rows, **stamps)
-            if any(hasattr(fields[field], "resolve_expression") for field in audited):
-                after = self._everything().filter(AnyOf("pk", before))._values_by_key(audited)
-            else:
-                stored = tuple(as_stored(field, fields[field]) for field in audited)
-                after = dict.fromkeys(before, (None, stored))
-            changes = [
-                change
-                for key, (owner_id, old) in before.items()
-                if (change := self.model._change(key, owner_id, audited, old, after[key][1]))
-            ]
-            self.model.announce(action or self.model.audit_action(audited), changes, self._write_alias())
+            models.QuerySet.update(rows._differing_from(written), **stamps)
+            changes = self._changes(before, self._values_after(before, written), list(written))
+            self.model.announce(action or self.model.audit_action(written), changes, self._write_alias())
         return len(before)
 
-    def _locked_values(self, fields: list[models.Field], *, for_removal: bool = False) -> dict[Any, tuple]:
-        """Key → owner's id and values of these columns, of rows that nobody else changes meanwhile; nor refers to,
-        for their removal."""
+    def _differing_from(self, values: Mapping[Column, Any]) -> Self:
+        conditions = [_differs(column, value) for column, value in values.items()]
+        return self.filter(reduce(or_, conditions)) if conditions else self
+
+    def _changes(self, before: RowValues, after: RowValues, columns: list[Column]) -> list[Change]:
+        changes = (
+            self.model.change_of(key, owner_id, columns, old, after[key][1]) for key, (owner_id, old) in before.items()
+        )
+        return [change for change in changes if change]
+
+    def _values_after(self, before: RowValues, written: Mapping[Column, Any]) -> RowValues:
+        """Return what these rows hold after `written` was written to them; read it if there are expressions."""
+        if any(hasattr(value, "resolve_expression") for value in written.values()):
+            return self._all_rows().filter(AnyOf("pk", before))._values_by_key(written)
+        stored = tuple(as_stored(column, value) for column, value in written.items())
+        return dict.fromkeys(before, (None, stored))
+
+    def _locked_values(self, columns: Iterable[Column], *, for_removal: bool = False) -> RowValues:
+        """Lock the rows and return their values; with `for_removal`, also lock them against new references."""
         query, rows = self.query, self
         if query.distinct or query.group_by is not None or query.combinator:
-            rows = self._everything().filter(pk__in=self.order_by().values("pk"))
+            rows = self._all_rows().filter(pk__in=self.order_by().values("pk"))
         locked = rows.select_for_update(of=("self",), no_key=not for_removal)
-        return locked.order_by("pk")._values_by_key(fields)
+        return locked.order_by("pk")._values_by_key(columns)
 
-    def _values_by_key(self, fields: list[models.Field]) -> dict[Any, tuple]:
-        names = [field.attname for field in fields]
+    def _values_by_key(self, columns: Iterable[Column]) -> RowValues:
+        names = [column.attname for column in columns]
         if self.model.owned_by is None:
             return {key: (None, values) for key, *values in self.values_list("pk", *names)}
         return {key: (owner, values) for key, owner, *values in self.values_list("pk", self.model.owned_by, *names)}
 
-    def _everything(self) -> Self:
-        return self.model.all_objects.using(self._write_alias())
+    def _all_rows(self) -> Self:
+        rows: Self = self.model.all_objects.using(self._write_alias())
+        return rows
 
     def _write_alias(self) -> str:
-        return self._db or router.db_for_write(self.model)
+        alias: str = self._db or router.db_for_write(self.model)
+        return alias
 
-    def bulk_create(self, objs, batch_size=None, ignore_conflicts=False, update_conflicts=False, **kwargs):
+    # Insertion
+
+    def bulk_create(  # type: ignore[override]
+        self,
+        objs: Iterable[Any],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        **options: Any,
+    ) -> list[Any]:
         if ignore_conflicts or update_conflicts:
-            raise NotSupportedError("Which rows were made or changed is not told, so that the log could not tell it.")
-        using, objs = self._write_alias(), list(objs)
-        self.model.prepare_for_insert(objs)
-        unsettled = (using, True) if connections[using].in_atomic_block else None
+            raise NotSupportedError("The database does not report which rows it inserted, so they cannot be audited.")
+        using, rows = self._write_alias(), list(objs)
+        self.model.prepare_for_insert(rows)
+        is_open = connections[using].in_atomic_block
         with transaction.atomic(using=using, savepoint=False):
-            made = super().bulk_create(objs, batch_size, **kwargs)
-            self.model._log_creation(made, using)
-        for row in made:
-            row.__dict__["_unsettled"] = unsettled
-        return made
+            created = super().bulk_create(rows, batch_size, **options)
+            self.model.announce_creation(created, using)
+        for row in created:
+            row.note_transaction(using, is_open=is_open, is_new=True)
+        return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
 
+    # Deletion
+
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Remove the rows for good, and all that belongs to them; the log keeps their values."""
+        """Delete the rows and all rows that belong to them. The audit log keeps their values."""
         return self._remove("delete")
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
     def purge(self) -> tuple[int, dict[str, int]]:
-        """The same, with what the log knows of people: it keeps no value of these rows, of no time."""
+        """Delete the rows and erase their values from the audit log."""
         return self._remove("purge")
 
     purge.alters_data = True  # type: ignore[attr-defined]
 
     def _remove(self, action: str) -> tuple[int, dict[str, int]]:
-        kept = self.model.audited_fields() if action == "delete" else []
+        columns = self.model.audited_fields() if action == "delete" else []
         with transaction.atomic(using=self._write_alias()):
-            # Locked against new references too: what belongs to the rows is found below, and told of.
-            before = self._locked_values(kept, for_removal=True)
+            before = self._locked_values(columns, for_removal=True)
             if not before:
                 return 0, {}
-            self._raise_if_protected(before, for_good=True)
-            counts: Counter[str] = Counter()
-            for field in self._references():
-                rows = field.model.all_objects.using(self._write_alias()).filter(AnyOf(field.name, before))
-                match field.remote_field.on_delete:
-                    case models.CASCADE:
-                        counts.update(rows._remove(action)[1])
-                    case models.SET_NULL:
-                        rows.update(**{field.name: None})
-                    case models.SET_DEFAULT:
-                        rows.update(**{field.name: field.get_default()})
-            counts.update(models.QuerySet.delete(self._everything().filter(AnyOf("pk", before)))[1])
-            self.model.announce(
-                action,
-                [
-                    Change(
-                        key,
-                        owner,
-                        {field.attname: [as_json(old), None] for field, old in zip(kept, values, strict=True)},
-                    )
-                    for key, (owner, values) in before.items()
-                ],
-                self._write_alias(),
-            )
+            self._raise_if_protected(before, permanently=True)
+            counts = self._detach_references(before, action)
+            counts.update(models.QuerySet.delete(self._all_rows().filter(AnyOf("pk", before)))[1])
+            self.model.announce(action, _removals(before, columns), self._write_alias())
             if action == "purge":
                 rows_purged.send(self.model, keys=list(before), using=self._write_alias())
         return sum(counts.values()), dict(counts)
 
-    def _references(self) -> list[Any]:
-        """The foreign keys by which records point to ours."""
-        relations: Any = self.model._meta.related_objects
-        return [each.field for each in relations if not each.many_to_many and is_record(each.related_model)]
+    def _detach_references(self, keys: Iterable[Any], action: str) -> Counter[str]:
+        """Delete or update the rows that refer to these, as `on_delete` says; return the numbers of deleted rows."""
+        counts: Counter[str] = Counter()
+        for field in record_references(self.model):
+            rows = field.model.all_objects.using(self._write_alias()).filter(AnyOf(field.name, keys))
+            match field.remote_field.on_delete:
+                case models.CASCADE:
+                    counts.update(rows._remove(action)[1])
+                case models.SET_NULL:
+                    rows.update(**{field.name: None})
+                case models.SET_DEFAULT:
+                    rows.update(**{field.name: field.get_default()})
+        return counts
 
-    def held_by(self, keys: Iterable[Any], *, for_good: bool) -> list[str]:
-        """What keeps these rows from being deleted: "3 products", deleted ones too where it is for good."""
-        found = []
-        for field in filter(protects_target, self._references()):
-            rows = field.model.all_objects if for_good else field.model.objects
+    def protecting_rows(self, keys: Iterable[Any], *, permanently: bool) -> list[str]:
+        """Return which rows prevent the deletion of these, for instance ["3 products"].
+
+        Deleted rows count only if the deletion is permanent.
+        """
+        described = []
+        for field in filter(protects_target, record_references(self.model)):
+            rows = field.model.all_objects if permanently else field.model.objects
             if count := rows.using(self._write_alias()).filter(AnyOf(field.name, keys)).count():
-                kind = field.model._meta
-                found.append(f"{count:,} {kind.verbose_name if count == 1 else kind.verbose_name_plural}")
-        return found
+                names = field.model._meta
+                described.append(f"{count:,} {names.verbose_name if count == 1 else names.verbose_name_plural}")
+        return described
 
-    def _raise_if_protected(self, keys: Iterable[Any], *, for_good: bool) -> None:
-        if held_by := self.held_by(keys, for_good=for_good):
-            raise ProtectedError(f"The {self.model._meta.verbose_name} is in use by {' and '.join(held_by)}.", set())
+    def _raise_if_protected(self, keys: Iterable[Any], *, permanently: bool) -> None:
+        if rows := self.protecting_rows(keys, permanently=permanently):
+            raise ProtectedError(f"The {self.model._meta.verbose_name} is in use by {' and '.join(rows)}.", set())
 
     def _unprotected(self) -> Self:
         rows = self
-        for field in filter(protects_target, self._references()):
+        for field in filter(protects_target, record_references(self.model)):
             rows = rows.filter(~Exists(field.model.all_objects.filter(**{field.name: OuterRef("pk")})))
         return rows
 
 
-def _unaudited(model: type[models.Model], using: str) -> models.QuerySet:
-    """Django's own, which tells the log nothing: for those who do."""
-    return models.QuerySet(model, using=using)
-
-
-def _differs(field: models.Field, value: Any) -> IsDistinctFrom:
+def _differs(column: Column, value: Any) -> IsDistinctFrom:
     if not hasattr(value, "resolve_expression"):
-        value = Value(value.pk if isinstance(value, models.Model) else value, field)
-    return IsDistinctFrom(F(field.attname), value)
+        value = Value(value.pk if isinstance(value, models.Model) else value, column)
+    return IsDistinctFrom(F(column.attname), value)
 
 
-def _differ(field: models.Field, stored: Any, present: Any) -> bool:
-    """Whether the database would hold something else: "175.50" is what it has as Decimal("175.5")."""
-    if hasattr(present, "resolve_expression"):
-        return True
-    return stored != present and field.get_prep_value(stored) != field.get_prep_value(present)
+def _removals(before: RowValues, columns: Iterable[Column]) -> list[Change]:
+    names = [column.attname for column in columns]
+    return [
+        Change(key, owner, {name: [as_json(old), None] for name, old in zip(names, values, strict=True)})
+        for key, (owner, values) in before.items()
+    ]

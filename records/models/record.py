@@ -1,39 +1,28 @@
-"""What every stored row shares."""
+"""The base of every stored row."""
 
-import copy
-from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
 
-from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connections, models, transaction
 from django.db.models import F
 
-from records.db.expressions import AnyOf
-from records.models.changes import Change, rows_changed
-from records.models.querysets import BOOKKEEPING, RecordQuerySet, _differ, _unaudited
-from records.models.relations import cascades_delete
-from records.models.values import as_json, as_stored, is_same_moment
+from records.models.auditing import AuditedModel
+from records.models.querysets import RecordQuerySet
+from records.models.relations import Column
+from records.models.tracking import BOOKKEEPING, is_changed
+from records.models.values import as_stored, is_same_moment
 
 
 class RowGoneError(DatabaseError):
-    """The row that was to be saved is gone."""
+    """The row to be saved no longer exists."""
 
 
-class Record(models.Model):
-    """A row that knows when it was made and how often it was changed, and tells the audit log of it.
+class Record(AuditedModel):
+    """A row with a version and times, whose changes are audited.
 
-    `save()` of a stored row writes only the columns that were changed, and nothing where nothing was; whatever
-    writes through the model tells the log, in its own transaction. What SQL of one's own writes, nobody knows of.
+    `save()` of a stored row writes only the changed columns, and nothing if nothing changed. Every write through the
+    model or its query set is announced to the audit log, in its own transaction; SQL that bypasses them is not.
     """
-
-    #: The lookup from a row to its owner's id, for rows that belong to a user: they see and change their own.
-    owned_by: ClassVar[str | None] = None
-    is_soft_deletable: ClassVar[bool] = False
-    #: Whether anybody may read the rows, without an account too.
-    is_public: ClassVar[bool] = False
-    #: Columns whose values the log must not know.
-    secret_fields: ClassVar[frozenset[str]] = frozenset()
 
     created_at = models.DateTimeField(auto_now_add=True, help_text="When the row was created.")
     updated_at = models.DateTimeField(auto_now=True, help_text="When the row was last changed.")
@@ -46,98 +35,64 @@ class Record(models.Model):
 
     class Meta:
         abstract = True
-        base_manager_name = "all_objects"  # by which Django writes what stands on the other side of a relation
+        base_manager_name = "all_objects"  # Django writes the rows of a relation through it
 
-    @classmethod
-    def from_db(cls, db, field_names, values) -> Self:  # type: ignore[override]
-        record = super().from_db(db, field_names, values)
-        record._remember(field_names)
-        return record
-
-    def _remember(self, attnames: Iterable[str]) -> None:
-        """Keep what the database was read to hold in these columns, to tell later what was changed."""
-        present = {name: self.__dict__[name] for name in attnames if name in self.__dict__}
-        # Not in place: copies of this instance have their own.
-        self.__dict__["_stored"] = self._stored_values() | {
-            name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value for name, value in present.items()
-        }
-
-    def _remember_written(self, values: dict[str, Any]) -> None:
-        self.__dict__["_stored"] = self._stored_values() | copy.deepcopy(values)
-
-    def _stored_values(self) -> dict[str, Any]:
-        """Column → what the database holds, as far as we know; `version`, where we know it, is that of all the rest."""
-        return self.__dict__.get("_stored", {})
-
-    def _make_sure(self) -> None:
-        """Read again what was written in a transaction that others ended: it may have been rolled back."""
-        using, was_new = self.__dict__.get("_unsettled") or (None, False)
-        if using is None:
-            return
-        row = _unaudited(type(self), using).filter(pk=self.pk).values(*self._stored_values()).first()
-        self.__dict__["_stored"] = row or {}
-        if row is None and was_new:
-            self._state.adding, self.version = True, 1
-        if row is None or not connections[using].in_atomic_block:
-            self.__dict__["_unsettled"] = None
-
-    def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:
-        super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
-        self._remember(fields or [field.attname for field in self._meta.concrete_fields])
-        if fields and "version" in fields:
-            self.__dict__["_stored"].pop("version")  # the other values may be of another one
-
-    def changed_fields(self) -> list[models.Field]:
-        """The fields whose value differs from the stored one; deferred ones are unchanged by nature."""
-        stored = self._stored_values()
-        return [
-            field
-            for field in self._meta.concrete_fields
-            if field.attname in self.__dict__
-            and not field.primary_key
-            and field.name not in BOOKKEEPING
-            and (field.attname not in stored or _differ(field, stored[field.attname], self.__dict__[field.attname]))
-        ]
-
-    def save(self, *, force_insert=False, force_update=False, using=None, update_fields=None) -> None:
-        self._make_sure()
+    def save(  # type: ignore[override]
+        self,
+        *,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        self.reload_if_rolled_back()
         if self.pk is None and not self._state.adding:
-            # Django's way to copy a row.
-            self._state.adding, self.version = True, 1
+            self.mark_as_new()  # Django's way to copy a row: set its key to None and save it
         if self._state.adding or force_insert:
             super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
             return
+        if names := self._names_to_save(update_fields):
+            super().save(using=using, force_update=True, update_fields=[*names, *sorted(BOOKKEEPING)])
+
+    def _names_to_save(self, update_fields: Iterable[str] | None) -> list[str]:
         changed = self.changed_fields()
-        if update_fields is not None:
-            if unknown := set(update_fields) - self._column_names():
-                raise ValueError(f"These are no columns to save: {', '.join(sorted(unknown))}.")
-            changed = [field for field in changed if {field.name, field.attname} & set(update_fields)]
-        if changed:
-            super().save(using=using, force_update=True, update_fields=[f.name for f in changed] + sorted(BOOKKEEPING))
+        if update_fields is None:
+            return [field.name for field in changed]
+        wanted = set(update_fields)
+        if unknown := wanted - self._column_names():
+            raise ValueError(f"These are not columns to save: {', '.join(sorted(unknown))}.")
+        return [field.name for field in changed if {field.name, field.attname} & wanted]
 
-    def _save_table(self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None):
-        """Where Django writes one row, whoever asked for it; here because loaddata passes `save()` by."""
-        was_new = self._state.adding or (self.__dict__.get("_unsettled") or (using, False))[1]
-        unsettled = (using, was_new) if connections[using].in_atomic_block else None
-        with transaction.atomic(using=using, savepoint=False):
-            was_there = self._write_table(raw, cls, force_insert, force_update, using, update_fields)
-        self.__dict__["_unsettled"] = unsettled
-        return was_there
-
-    def _write_table(self, raw, cls, force_insert, force_update, using, update_fields) -> bool:
+    def _save_table(
+        self,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> bool:
+        """Write one row. Overridden here because `loaddata` calls it without `save()`."""
+        alias = cast(str, using)
+        is_new, is_open = self._state.adding or self.stored_row.is_new, connections[alias].in_atomic_block
         is_update = force_update or bool(update_fields) or not (self._state.adding or force_insert)
-        if is_update and not raw:
-            names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
-            fields = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
-            self._update_row(using, fields)
-            return True
+        with transaction.atomic(using=alias, savepoint=False):
+            if is_update and not raw:
+                self._update_row(alias, update_fields)
+                existed = True
+            else:
+                existed = self._insert_or_overwrite(alias, raw=raw, cls=cls, force_insert=bool(force_insert))
+        self.note_transaction(alias, is_open=is_open, is_new=is_new)
+        return existed
+
+    def _insert_or_overwrite(self, using: str, *, raw: bool, cls: Any, force_insert: bool) -> bool:
+        """Insert the row, or save the values over the row with the same key; return True if that row existed."""
         may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
         stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
         if stored is None:
             super()._save_table(raw=raw, cls=cls, force_insert=True, using=using)  # type: ignore[misc]
-            self._log_creation([self], using)
+            self.announce_creation([self], using)
             return False
-        # Over a row that exists: a change like any other, and none where nothing differs.
         for field in self._meta.concrete_fields:
             if field.name not in {"created_at", *BOOKKEEPING}:
                 setattr(stored, field.attname, getattr(self, field.attname))
@@ -146,69 +101,96 @@ class Record(models.Model):
         else:
             stored.save(using=using)
         self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
-        self.__dict__["_stored"] = stored._stored_values()
+        self._set_stored(stored.stored_row)
         return True
 
-    def _save_fixture(self, given: "Record", using: str) -> None:
-        """Save, and take over the times and the version of the fixture's row, unless ours is a later version.
+    def _save_fixture(self, fixture: "Record", using: str) -> None:
+        """Save, and take over the times and the version of the fixture's row, unless the stored version is higher.
 
-        The version never goes down, so that no version stands for two states of the row.
+        The version never decreases, so that no version stands for two states of the row.
         """
-        version, updated_at = self.version, self.updated_at
-        if given.created_at and not is_same_moment(given.created_at, self.created_at):
-            self.created_at = given.created_at
+        before = {name: getattr(self, name) for name in sorted(BOOKKEEPING)}
+        if fixture.created_at and not is_same_moment(fixture.created_at, self.created_at):
+            self.created_at = fixture.created_at
         is_changed = any(field.name != "created_at" for field in self.changed_fields())
         self.save(using=using)
-        stamps = {"version": self.version, "updated_at": self.updated_at}
-        if given.version > version or (given.version == version and not is_changed):
-            kept = not given.updated_at or is_same_moment(given.updated_at, updated_at)
-            stamps = {"version": given.version, "updated_at": updated_at if kept else given.updated_at}
-        elif not is_changed:
-            stamps = {"version": version, "updated_at": updated_at}
-        if (self.version, self.updated_at) != tuple(stamps.values()):
-            _unaudited(type(self), using).filter(pk=self.pk).update(**stamps)
+        stamps = self._fixture_stamps(fixture, before, is_changed=is_changed)
+        if stamps != {name: getattr(self, name) for name in stamps}:
+            self._row(using).update(**stamps)
             self.__dict__.update(stamps)
-            self._remember(stamps)
+            self.note_stored(stamps)
 
-    def _update_row(self, using: str, fields: list[models.Field]) -> None:
-        """One UPDATE of these columns, told to the log.
+    def _fixture_stamps(self, fixture: "Record", before: dict[str, Any], *, is_changed: bool) -> dict[str, Any]:
+        """Return version and time of the last change after a fixture's row was saved over a row with `before`."""
+        if fixture.version > before["version"] or (fixture.version == before["version"] and not is_changed):
+            is_same = not fixture.updated_at or is_same_moment(fixture.updated_at, before["updated_at"])
+            return {
+                "updated_at": before["updated_at"] if is_same else fixture.updated_at,
+                "version": fixture.version,
+            }
+        return {name: getattr(self, name) for name in before} if is_changed else before
 
-        The values that it replaces are those that were read, if the row still has the version they are of; only
-        otherwise they are read again.
-        """
-        values = {field: field.pre_save(self, add=False) for field in fields}
-        stamps = {field.name: values.pop(field) for field in fields if field.name in BOOKKEEPING}
-        row = _unaudited(type(self), using).filter(pk=self.pk)
-        known = self._stored_values()
-        before = {field.attname: known[field.attname] for field in values if field.attname in known}
-        version = known.get("version")
-
-        def write(rows: models.QuerySet) -> int:
-            columns = {field.attname: value for field, value in values.items()}
-            return rows.update(**{**columns, **stamps, "version": F("version") + 1})
-
-        as_read = version is not None and len(before) == len(values) and write(row.filter(version=version)) > 0
-        if not as_read:
-            found = row.select_for_update(no_key=True).values("version", *(field.attname for field in values)).first()
-            if found is None:
-                raise RowGoneError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
-            version, before = found.pop("version"), found
-            values = {field: value for field, value in values.items() if _differ(field, before[field.attname], value)}
-            if values:
-                write(row)
-        self.version = cast(int, version) + bool(values)
-        names = [field.attname for field in values]
-        if any(hasattr(value, "resolve_expression") for value in values.values()):
-            after = row.values(*names).get()
-            self.__dict__.update(after)
-        else:
-            after = {field.attname: as_stored(field, value) for field, value in values.items()}
-        change = self._change(
-            self.pk, self._owner_id(), list(values), *([each[name] for name in names] for each in (before, after))
+    def _update_row(self, using: str, update_fields: Iterable[str] | None) -> None:
+        """Write columns of a stored row by one UPDATE, and announce the change."""
+        values = self._values_to_write(update_fields)
+        stamps = {field.name: values.pop(field) for field in list(values) if field.name in BOOKKEEPING}
+        row = self._row(using)
+        before = self._update_if_unchanged(row, values, stamps)
+        is_current = before is not None
+        if before is None:
+            before = self._update_locked(row, values, stamps)
+        after = self._written_values(row, values)
+        pairs = [(before[field.attname], after[field.attname]) for field in values]
+        change = self.change_of(
+            self.pk, self.owner_pk, list(values), [old for old, _ in pairs], [new for _, new in pairs]
         )
-        self.announce(self.audit_action(list(values)), [change] if change else [], using)
-        # What was not read again just now may be of an older version: then nothing is known to be of this one.
-        self._remember_written(before | after | {"version": self.version if as_read else None})
+        self.announce(self.audit_action(values), [change] if change else [], using)
+        # Columns that were not read again may be of an older version: then the version of all of them is unknown.
+        self.note_written(before | after | {"version": self.version if is_current else None})
+
+    def _update_if_unchanged(
+        self, row: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Write the values if the row still has the version that was read.
+
+        Return the old values, or None if the row has another version or not all of them were read.
+        """
+        stored = self.stored_row.values
+        before = {field.attname: stored[field.attname] for field in values if field.attname in stored}
+        version = stored.get("version")
+        if version is None or len(before) < len(values) or not _update(row.filter(version=version), values, stamps):
+            return None
+        self.version = version + 1
+        return before
+
+    def _update_locked(
+        self, row: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Lock the row, write the values that differ, and remove the others from `values`; return the old values."""
+        names = [field.attname for field in values]
+        before = row.select_for_update(no_key=True).values("version", *names).first()
+        if before is None:
+            raise RowGoneError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
+        version = before.pop("version")
+        for field in [field for field, value in values.items() if not is_changed(field, before, value)]:
+            del values[field]
+        if values:
+            _update(row, values, stamps)
+        self.version = version + bool(values)
+        return before
+
+    def _values_to_write(self, update_fields: Iterable[str] | None) -> dict[Column, Any]:
+        names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
+        columns = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
+        return {field: field.pre_save(self, add=False) for field in columns}
+
+    def _written_values(self, row: "models.QuerySet[Any]", values: dict[Column, Any]) -> dict[str, Any]:
+        """Return the values that the database now holds, by column; read them if expressions were written."""
+        if not any(hasattr(value, "resolve_expression") for value in values.values()):
+            return {field.attname: as_stored(field, value) for field, value in values.items()}
+        written: dict[str, Any] = row.values(*(field.attname for field in values)).get()
+        self.__dict__.update(written)
+        return written
 
     @classmethod
     def _column_names(cls) -> set[str]:
@@ -216,130 +198,24 @@ class Record(models.Model):
         return {name for field in columns for name in (field.name, field.attname)}
 
     @classmethod
-    def announce(cls, action: str, changes: list[Change], using: str | None) -> None:
-        """Send these changes to the audit log, in the current transaction."""
-        if changes:
-            rows_changed.send(cls, action=action, changes=changes, using=using)
-
-    @classmethod
-    def audit_action(cls, fields: list[models.Field]) -> str:
-        """What the log calls a change of these fields."""
-        return "update"
-
-    @classmethod
-    def audited_fields(cls) -> list[models.Field]:
-        return [
-            field
-            for field in cls._meta.concrete_fields
-            if not field.primary_key and field.attname not in cls.secret_fields and field.name not in BOOKKEEPING
-        ]
-
-    @classmethod
-    @cache
-    def parent_deletion_lookups(cls) -> tuple[str, ...]:
-        """The lookups to the deletion of rows that ours go with, where ours cannot be marked with it."""
-        found: list[str] = []
-        for field in cls._meta.concrete_fields:
-            parent: Any = field.related_model
-            if not cascades_delete(field):
-                continue
-            if not parent.is_soft_deletable:
-                found += (f"{field.name}__{each}" for each in parent.parent_deletion_lookups())
-            elif not cls.is_soft_deletable:
-                found.append(f"{field.name}__deleted_at")
-        return tuple(found)
-
-    @classmethod
-    @cache
-    def same_owner_fields(cls) -> tuple[models.Field, ...]:
-        """The foreign keys to rows that must belong to the same user as ours."""
-        fields: list[Any] = [field for field in cls._meta.concrete_fields if field.is_relation]
-        others = [field for field in fields if cls.owned_by and field.attname != cls.owned_by]
-        return tuple(field for field in others if field.related_model.owned_by not in {None, "id"})
-
-    def clean(self) -> None:
-        super().clean()
-        for field in self.same_owner_fields():
-            other = getattr(self, field.name) if getattr(self, field.attname) else None
-            if other is not None and other._owner_id() != self._owner_id():
-                raise ValidationError({field.name: f"This {field.verbose_name} belongs to somebody else."})
-        if self.owned_by and not self._state.adding:
-            owner = self._stored_values().get(self.owned_by, self._owner_id())
-            if reason := self.owner_change_error(owner):
-                raise ValidationError({self._meta.get_field(self.owned_by).name: reason})
-
-    def owner_change_error(self, owner_id: Any) -> str:
-        """Return why the row, stored as that owner's, cannot belong to its new one: rows of the owner refer to it.
-
-        Empty if it can. Costs a query for each kind that may refer to it, and none if the owner stays.
-        """
-        if owner_id == self._owner_id():
-            return ""
-        for field in type(self).all_objects.all()._references():
-            kind = field.model
-            if field not in kind.same_owner_fields():
-                continue
-            others = kind.all_objects.filter(**{field.name: self.pk}).exclude(**{kind.owned_by: self._owner_id()})
-            if others.exists():
-                return f"This {self._meta.verbose_name} is used by {kind._meta.verbose_name_plural} of its owner."
-        return ""
-
-    @classmethod
-    def forbidden_keys(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
-        """Return the keys of the rows that `user`, who may change rows of this kind, may not change so.
-
-        `changes` maps keys to the names of the columns to change; no names stand for the row as a whole.
-        """
-        return set()
-
-    def may_be_changed_by(self, user: Any, names: Iterable[str] = ()) -> bool:
-        """Return False if `forbidden_keys` says that `user` may not change these columns of this row."""
-        return self.pk not in self.forbidden_keys(user, {self.pk: names})
-
-    @classmethod
     def prepare_for_insert(cls, rows: list[Any]) -> None:
-        """Give rows that are about to be made together what `save()` would give each."""
+        """Do for rows that are inserted together what `save()` does for each."""
 
-    def _owner_id(self) -> Any:
-        return getattr(self, self.owned_by) if self.owned_by else None
-
-    @classmethod
-    def _change(cls, key: Any, owner_id: Any, fields: list[models.Field], before: Any, after: Any) -> Change | None:
-        """What the log is told of a row with these values of `fields`; None where they are the same."""
-        changed = {
-            field.attname: (old, new) for field, old, new in zip(fields, before, after, strict=True) if old != new
-        }
-        if not changed:
-            return None
-        if cls.owned_by in changed:
-            owner_id = changed[cls.owned_by][1] or owner_id
-        pairs = {
-            name: [as_json(old), as_json(new)] for name, (old, new) in changed.items() if name not in cls.secret_fields
-        }
-        return Change(key, owner_id, pairs)
-
-    @classmethod
-    def _log_creation(cls, rows: list[Self], using: str) -> None:
-        fields = [field for field in cls.audited_fields() if field.name != "created_at"]
-        names = [field.attname for field in fields]
-        read = {}
-        if any(hasattr(row.__dict__.get(name), "resolve_expression") for row in rows for name in names):
-            read = {row.pk: row for row in cls.all_objects.using(using).filter(AnyOf("pk", [row.pk for row in rows]))}
-        changes = []
-        for row in rows:
-            stored = read.get(row.pk, row)
-            row.__dict__.update({name: stored.__dict__[name] for name in names if row.pk in read})
-            values = {field.attname: as_stored(field, getattr(stored, field.attname)) for field in fields}
-            others = {field.attname: row.__dict__.get(field.attname) for field in cls._meta.concrete_fields}
-            row._remember_written(others | values)
-            given = {name: [None, as_json(value)] for name, value in values.items() if value not in (None, "")}
-            changes.append(Change(row.pk, row._owner_id(), given))
-        cls.announce("create", changes, using)
-
-    def delete(self, using=None, keep_parents=False) -> tuple[int, dict[str, int]]:
-        return self._this_row(using).delete()
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        counts: tuple[int, dict[str, int]] = self._this_row(using).delete()
+        return counts
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
-    def _this_row(self, using=None) -> Any:
+    def _this_row(self, using: str | None = None) -> Any:
+        """Return a query set of this row, whose writes are audited."""
         return type(self).all_objects.using(using or self._state.db).filter(pk=self.pk)
+
+    def _row(self, using: str) -> "models.QuerySet[Any]":
+        """Return a query set of this row, whose writes are not audited."""
+        return models.QuerySet(type(self), using=using).filter(pk=self.pk)
+
+
+def _update(rows: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]) -> int:
+    columns = {field.attname: value for field, value in values.items()}
+    return rows.update(**{**columns, **stamps, "version": F("version") + 1})

@@ -1,9 +1,9 @@
-"""Names for addresses: unique, and made from another column where none is given."""
+"""Records with a slug, which is derived from another column if none is given."""
 
 import re
 import secrets
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
@@ -12,26 +12,27 @@ from django.utils.text import slugify
 from records.db.expressions import AnyOf
 from records.models.record import Record
 
-LONGEST = 80
-
-# Beyond them a slug gets a random end: looking for a free number would cost more with every row.
-NUMBERED = 99
-
-# How often a slug may be lost to a request that runs at the same time.
-NAMESAKES_AT_ONCE = 20
+MAX_LENGTH = 80
+#: Room for what makes a derived slug unique.
+SUFFIX_LENGTH = 10
+#: Highest number to append. Beyond it a slug gets a random end, because searching for a free number would take longer
+#: with every row.
+MAX_NUMBER = 99
+#: How often to try again if concurrent requests take the derived slug.
+MAX_ATTEMPTS = 20
 
 
 class Slugged(Record):
-    """A record with a slug, unique among all rows, or those of an owner, by a constraint in the model's Meta.
+    """A record with a slug that is unique, among all rows or those of an owner, by a constraint in the model's Meta.
 
-    An empty one is made from the column `slug_source`: "Summer Sale" becomes `summer-sale`, the next of that title
-    `summer-sale-2`. It stays when the title changes.
+    An empty slug is derived from the column `slug_source`: "Summer Sale" becomes `summer-sale`, and the next row with
+    this title `summer-sale-2`. It stays when the title changes.
     """
 
     slug_source: ClassVar[str]
 
     slug = models.SlugField(
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         blank=True,
         db_index=False,
         help_text="Name for addresses: letters, digits, `-` and `_`. Where none is given, one is made.",
@@ -40,67 +41,83 @@ class Slugged(Record):
     class Meta(Record.Meta):
         abstract = True
 
-    def save(self, **kwargs: Any) -> None:  # type: ignore[override]
+    def save(self, **options: Any) -> None:
         if self.__dict__.get("slug", True):
-            super().save(**kwargs)
+            super().save(**options)
             return
-        for _ in range(NAMESAKES_AT_ONCE):
-            self.give_slugs([self])
+        for _ in range(MAX_ATTEMPTS):
+            self.derive_slugs([self])
             try:
-                with transaction.atomic(using=kwargs.get("using")):
-                    super().save(**kwargs)
+                with transaction.atomic(using=options.get("using")):
+                    super().save(**options)
             except IntegrityError as error:
-                lost, slug, self.slug = error, self.slug, ""
-                if not self._namesakes([self], [slug]):
-                    raise  # it was something else
+                conflict, slug, self.slug = error, self.slug, ""
+                if not self._taken_slugs([self], [slug]):
+                    raise  # another constraint was violated
             else:
                 return
-        raise lost
+        raise conflict
 
     @classmethod
     def prepare_for_insert(cls, rows: list[Any]) -> None:
         super().prepare_for_insert(rows)
-        cls.give_slugs(rows)
+        cls.derive_slugs(rows)
 
     @classmethod
-    def give_slugs(cls, rows: Iterable[Any]) -> None:
-        """A free slug to each of these rows that has none, in at most two queries; nothing is saved."""
-        unnamed = [row for row in rows if not row.slug]
+    def derive_slugs(cls, rows: Iterable[Any]) -> None:
+        """Set a free slug on each row that has none. Takes at most two queries and saves nothing."""
+        unnamed = [(row, row._slug_base()) for row in rows if not row.slug]
         if not unnamed:
             return
-        bases = [row._slug_base() for row in unnamed]
-        taken = cls._namesakes(unnamed, bases)
-        crowded = {base for base in bases if bases.count(base) > 1 or any(base in slugs for slugs in taken.values())}
-        numbered = {base: [f"{base}-{number}" for number in range(2, NUMBERED + 1)] for base in crowded}
-        if crowded:
-            for owner, slugs in cls._namesakes(
-                unnamed, [each for found in numbered.values() for each in found]
-            ).items():
-                taken[owner] |= slugs
-        for row, base in zip(unnamed, bases, strict=True):
-            own, others = row._stored_values().get("slug"), taken[row._owner_id()]
-            if own and re.fullmatch(rf"{re.escape(base)}(-\d+)?", own):
-                row.slug = own
-            else:
-                free = (each for each in (base, *numbered.get(base, ())) if each not in others)
-                row.slug = next(free, f"{base}-{secrets.token_hex(4)}")
-            others.add(row.slug)
-
-    def _slug_base(self) -> str:
-        """From the source, short enough for what makes it unique; what has no letters is called by its kind."""
-        text = slugify(str(getattr(self, self.slug_source) or "")[: 4 * LONGEST])[: LONGEST - 10].strip("-_")
-        return text or slugify(str(self._meta.verbose_name))
+        taken = cls._taken_slugs_of_bases(unnamed)
+        for row, base in unnamed:
+            slugs = taken[row.owner_pk]
+            row.slug = row._stored_slug_of(base) or _free_slug(base, slugs)
+            slugs.add(row.slug)
 
     @classmethod
-    def _namesakes(cls, rows: list[Any], slugs: list[str]) -> dict[Any, set[str]]:
-        """Owner → which of these slugs they have, but for these rows themselves."""
-        rows_of_kind: Any = cls.all_objects
-        others = rows_of_kind.filter(AnyOf("slug", slugs)).exclude(AnyOf("pk", [row.pk for row in rows if row.pk]))
+    def _taken_slugs_of_bases(cls, unnamed: list[tuple[Any, str]]) -> dict[Any, set[str]]:
+        """Return the taken slugs by owner, among the bases and, for bases that are taken, their numbered forms."""
+        rows = [row for row, _ in unnamed]
+        bases = Counter(base for _, base in unnamed)
+        taken = cls._taken_slugs(rows, bases)
+        ambiguous = set().union(*taken.values()) | {base for base, count in bases.items() if count > 1}
+        if ambiguous:
+            numbered = [slug for base in ambiguous for slug in _numbered(base)]
+            for owner, slugs in cls._taken_slugs(rows, numbered).items():
+                taken[owner] |= slugs
+        return taken
+
+    def _stored_slug_of(self, base: str) -> str:
+        """Return the stored slug of this row if it was derived from the same base."""
+        stored = self.stored_row.values.get("slug") or ""
+        return stored if re.fullmatch(rf"{re.escape(base)}(-\d+)?", stored) else ""
+
+    def _slug_base(self) -> str:
+        """Return the slug of the source column, or the name of the model if that column has no letters."""
+        source = str(getattr(self, self.slug_source) or "")[: 4 * MAX_LENGTH]
+        base = slugify(source)[: MAX_LENGTH - SUFFIX_LENGTH].strip("-_")
+        return base or slugify(str(self._meta.verbose_name))
+
+    @classmethod
+    def _taken_slugs(cls, rows: list[Any], slugs: Collection[str]) -> dict[Any, set[str]]:
+        """Return which of these slugs other rows have, by owner."""
+        all_objects: Any = cls.all_objects
+        others = all_objects.filter(AnyOf("slug", slugs)).exclude(AnyOf("pk", [row.pk for row in rows if row.pk]))
         taken: dict[Any, set[str]] = defaultdict(set)
         if cls.owned_by is None:
             taken[None] = set(others.values_list("slug", flat=True))
             return taken
-        of_owners = others.filter(AnyOf(cls.owned_by, {row._owner_id() for row in rows}))
+        of_owners = others.filter(AnyOf(cls.owned_by, {row.owner_pk for row in rows}))
         for owner, slug in of_owners.values_list(cls.owned_by, "slug"):
             taken[owner].add(slug)
         return taken
+
+
+def _numbered(base: str) -> list[str]:
+    return [f"{base}-{number}" for number in range(2, MAX_NUMBER + 1)]
+
+
+def _free_slug(base: str, taken: Collection[str]) -> str:
+    candidates = (slug for slug in (base, *_numbered(base)) if slug not in taken)
+    return next(candidates, f"{base}-{secrets.token_hex(4)}")

@@ -8,35 +8,45 @@ from typing import Any
 from django.db import models
 from django.utils.duration import duration_iso_string
 
+from records.models.relations import Column
+
+#: Doubles hold every integer below this exactly.
+EXACT_DOUBLES = 2**53
+
 
 def as_json(value: Any) -> Any:
-    """A value of a column so that JSON keeps it exactly: `from_json` gives it back."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Decimal):
-        number = float(value)
-        # A double holds 15 digits; what has more is written in letters.
-        if not math.isfinite(number) or Decimal(repr(number)) != value:
-            return str(value)
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat()
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return duration_iso_string(value)
-    return value if isinstance(value, (float, dict, list)) else str(value)
+    """Return a JSON value from which `from_json` restores the value of a column exactly."""
+    match value:
+        case None | bool() | int() | str() | float() | dict() | list():
+            return value
+        case Decimal():
+            return _decimal_as_json(value)
+        case datetime() if value.tzinfo:
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return duration_iso_string(value)
+    return str(value)
 
 
-def from_json(field: models.Field, value: Any) -> Any:
-    """The value of this column that `as_json` wrote."""
+def _decimal_as_json(value: Decimal) -> int | float | str:
+    """Return a number if a double holds the value exactly, else a string."""
+    number = float(value)
+    if not math.isfinite(number) or Decimal(repr(number)) != value:
+        return str(value)
+    return int(number) if number.is_integer() and abs(number) < EXACT_DOUBLES else number
+
+
+def from_json(field: Column, value: Any) -> Any:
+    """Return the value of a column from what `as_json` returned for it."""
     if isinstance(value, float) and isinstance(field, models.DecimalField):
         return Decimal(repr(value))
     return field.to_python(value)
 
 
-def as_stored(field: models.Field, value: Any) -> Any:
-    """What the database makes of a value that was assigned: "aapl" becomes AAPL, "175.5" a decimal."""
+def as_stored(field: Column, value: Any) -> Any:
+    """Return the value that the database stores for an assigned one: "aapl" becomes "AAPL", "175.5" a decimal."""
     if isinstance(value, models.Model):
         value = value.pk
     value = field.to_python(field.get_prep_value(value))
@@ -45,6 +55,6 @@ def as_stored(field: models.Field, value: Any) -> Any:
     return value
 
 
-def is_same_moment(given: datetime | None, stored: datetime) -> bool:
-    """Return True if `given` is `stored`, or is it cut to milliseconds."""
-    return given in (stored, stored.replace(microsecond=stored.microsecond // 1000 * 1000))
+def is_same_moment(moment: datetime | None, stored: datetime) -> bool:
+    """Return True if the times are equal, or `moment` is the stored time cut to milliseconds, as older fixtures are."""
+    return moment in (stored, stored.replace(microsecond=stored.microsecond // 1000 * 1000))

@@ -1,14 +1,11 @@
 """Every error as a problem detail (RFC 9457), from whichever source."""
 
 import logging
-import re
 import sqlite3
-from functools import cache
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
-from django.apps import apps
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, Error, IntegrityError, models
@@ -20,7 +17,8 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
 from records.db.availability import UNAVAILABLE, sqlstate, unavailability
-from records.db.constraints import constraint_fields
+from records.db.constraints import violation_of
+from records.exceptions import ConflictError, FieldError
 from records.http.hints import MOST_ERRORS, excerpt
 from records.http.problems import RETRY_AFTER_SECONDS, problem_body, problem_page
 from records.rest.parsers import PayloadTooLarge
@@ -35,13 +33,18 @@ GENERAL = api_settings.NON_FIELD_ERRORS_KEY
 LONGEST_TEXT = 500
 
 
-class Conflict(exceptions.APIException):
+class ConflictResponse(exceptions.APIException):
     status_code = HTTPStatus.CONFLICT
-    default_detail = "The request conflicts with the present state."
 
-    def __init__(self, detail: str | None = None, errors: dict[str, list[str]] | None = None) -> None:
-        super().__init__(detail)
-        self.errors = errors or {}
+    def __init__(self, conflict: ConflictError) -> None:
+        super().__init__(conflict.message)
+        self.errors = {_error_name(error): [error.message] for error in conflict.errors}
+
+
+def _error_name(error: FieldError) -> str:
+    """Return the name of a column in the API, after the name of its row if there is one."""
+    name = api_names(error.model).get(error.field, error.field)
+    return f"{error.row}.{name}" if error.row else name
 
 
 class ServiceUnavailable(exceptions.APIException):
@@ -118,6 +121,8 @@ def _text(detail: Any) -> str:
 
 
 def _as_api_exception(exc: Exception) -> Exception:
+    if isinstance(exc, ConflictError):
+        return ConflictResponse(exc)
     if isinstance(exc, ModelValidationError):
         details = exc.message_dict if hasattr(exc, "error_dict") else {GENERAL: exc.messages}
         return exceptions.ValidationError({GENERAL if key == "__all__" else key: text for key, text in details.items()})
@@ -137,7 +142,7 @@ def _as_api_exception(exc: Exception) -> Exception:
 
 def _from_database(exc: Error) -> Exception:
     if isinstance(exc, models.ProtectedError):
-        return Conflict(exc.args[0])
+        return ConflictResponse(ConflictError(exc.args[0]))
     if isinstance(exc, IntegrityError):
         return from_constraint(exc)
     if isinstance(exc, DataError):
@@ -151,25 +156,9 @@ def _from_database(exc: Error) -> Exception:
 
 
 def from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
-    """The answer that the check before the write would have given, had it not lost the race."""
-    model, constraint = _constraints().get(_violated_name(exc), (None, None))
-    if constraint is None:
+    """Return the error that the validation before the write would have raised, had it not lost the race."""
+    violation = violation_of(exc)
+    if violation is None:
         return exceptions.ValidationError("This conflicts with what is stored.")
-    names = [model._meta.get_field(name) for name in constraint_fields(constraint)[:1]]
-    excerpt = [api_names(model).get(field.attname, field.name) for field in names] or [GENERAL]
-    return exceptions.ValidationError({excerpt[0]: [str(constraint.get_violation_error_message())]})
-
-
-def _violated_name(exc: IntegrityError) -> str:
-    diagnostics = getattr(exc.__cause__, "diag", None)
-    if diagnostics is not None:
-        return diagnostics.constraint_name or ""
-    # SQLite: "CHECK constraint failed: NAME", "UNIQUE constraint failed: index 'NAME'".
-    match = re.search(r"constraint failed: (?:index ')?(\w+)", str(exc))
-    return match[1] if match else ""
-
-
-@cache
-def _constraints() -> dict[str, tuple[Any, Any]]:
-    """Name → model and constraint."""
-    return {each.name: (model, each) for model in apps.get_models() for each in model._meta.constraints}
+    name = api_names(violation.model).get(violation.field, violation.field) or GENERAL
+    return exceptions.ValidationError({name: [violation.message]})

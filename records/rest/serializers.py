@@ -285,7 +285,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer):
             target = reference.remote_field.model
             rows = target._default_manager.visible_to(user) if user else target._default_manager.all()
             if reference in row.same_owner_fields():
-                rows = rows.filter(**{target.owned_by: row._owner_id()})
+                rows = rows.filter(**{target.owned_by: row.owner_pk})
             if not rows.filter(pk=key).exists():
                 errors[name] = [f"{capfirst(target._meta.verbose_name)} with ID {key} not found"]
         return errors

@@ -24,9 +24,9 @@ from rest_framework.viewsets import GenericViewSet
 
 from records.db.text import one_line
 from records.db.validators import BIGINT_MAX
+from records.exceptions import ConflictError
 from records.http.hints import MOST_HINTS, did_you_mean, excerpt
 from records.models import SoftDeletable
-from records.rest.errors import Conflict
 from records.rest.filters import RecordFilterBackend, SearchBackend
 from records.rest.pagination import RecordPagination, chosen_fields
 from records.rest.parsers import PayloadTooLarge, StrictJSONParser
@@ -348,5 +348,5 @@ class SoftDeletableViewSet(RecordViewSet):
             try:
                 instance.restore()
             except ModelValidationError as error:
-                raise Conflict(error.messages[0]) from None
+                raise ConflictError(error.messages[0]) from None
             return Response(self.row(self.model.objects.filter(pk=instance.pk)))

@@ -319,7 +319,7 @@ class _Reader:
             raise self.error(f"'{name}' is reserved by Python.", 0)
         if name in SQL_RESERVED:
             raise self.error(f"'{name}' is reserved by SQL.", 0)
-        if name in {"id", "pk", "give_slugs", "slug_source", "date_created"} or name in dir(SoftDeletable):
+        if name in {"id", "pk", "derive_slugs", "slug_source", "date_created"} or name in dir(SoftDeletable):
             raise self.error(f"'{name}' is what every record has already.", 0)
 
     def kind(self) -> Kind:

@@ -6,7 +6,7 @@ from django.core.management.base import CommandError
 from django.core.management.commands.flush import Command as Flush
 from django.db import OperationalError, connections, transaction
 
-from records.audit.append_only import lifted
+from records.audit.append_only import without_triggers
 from records.db.migrating import limit_lock_waits, owners_connection, retry_while_in_use
 
 
@@ -27,7 +27,7 @@ class Command(Flush):
         with transaction.atomic(using=connection.alias):
             if connection.vendor == "postgresql":
                 limit_lock_waits(connection)
-            with lifted(connection):
+            with without_triggers(connection):
                 try:
                     super().handle(interactive=False, **options)
                 except CommandError as error:

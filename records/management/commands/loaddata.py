@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.commands.loaddata import Command as LoadData
 
+from records.audit.fixtures import add_missing_entries
 from records.audit.models import AuditEntry
 from records.serialization import loading
 
@@ -35,4 +36,4 @@ class Command(LoadData):
 
     def add_entries(self) -> None:
         entries, self.entries = self.entries, []
-        AuditEntry.objects.using(self.using).add_missing(entries)
+        add_missing_entries(entries, self.using)

@@ -12,10 +12,12 @@ from rest_framework.response import Response
 
 from records import context
 from records.audit.models import AuditEntry
-from records.audit.undo import CHANGES, FINAL, resource_names, undo
+from records.audit.reversal import CHANGES, IRREVERSIBLE
+from records.audit.undo import undo
+from records.exceptions import ConflictError
 from records.rest.audit_log.filters import AuditEntryFilterSet
+from records.rest.audit_log.names import api_names_of_type
 from records.rest.audit_log.serializers import AuditEntrySerializer
-from records.rest.errors import Conflict
 from records.rest.permissions import RecordPermission
 from records.rest.serializers import BigIntegerField, StrictSerializer
 from records.rest.views import ReadOnlyViewSet, not_found, typed_id
@@ -68,7 +70,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         if (row.get("object_id") or "").isdecimal():
             row["object_id"] = int(row["object_id"])
         if row.get("changes"):
-            names = resource_names(row["object_type"])
+            names = api_names_of_type(row["object_type"])
             shown = {name: change for name, change in row["changes"].items() if name != "deletion"}
             row["changes"] = {names.get(name, name): change for name, change in shown.items()}
 
@@ -101,12 +103,12 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         entries = AuditEntry.objects.filter(**serializer.validated_data)
         if not entries.exists():
             raise ValidationError({"request_id": ["The log knows of no such request."]})
-        changing = entries.filter(outcome=AuditEntry.Outcome.SUCCESS, action__in=CHANGES | FINAL.keys())
+        changing = entries.filter(outcome=AuditEntry.Outcome.SUCCESS, action__in=CHANGES | IRREVERSIBLE.keys())
         people = set(changing.values_list("user_id", flat=True))
         if len(people) > 1:
             # Anybody may call their request what they like.
             named = ", ".join(sorted(str(person or "null") for person in people))
-            raise Conflict(f"Several people used this id: name one of them, by user_id ({named}).")
+            raise ConflictError(f"Several people used this id: name one of them, by user_id ({named}).")
         return self._undo(entries)
 
     def _undo(self, entries: QuerySet) -> Response:

@@ -1,0 +1,95 @@
+"""Rows that belong to users, and who may change them."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+
+from records.models.relations import Column, cascades_delete, record_references
+from records.models.tracking import TrackedModel
+
+
+class OwnedModel(TrackedModel):
+    """A model whose rows may belong to a user, and whose references stay within the rows of that user."""
+
+    #: Lookup from a row to the id of its owner; None if rows belong to no user. Owners see and change their own rows.
+    owned_by: ClassVar[str | None] = None
+    #: Whether everyone may read the rows, without an account too.
+    is_public: ClassVar[bool] = False
+    #: Whether deleting a row only marks it as deleted.
+    is_soft_deletable: ClassVar[bool] = False
+
+    class Meta:
+        abstract = True
+
+    @property
+    def owner_pk(self) -> Any:
+        """The id of the user that the row belongs to; None if rows belong to no user."""
+        return getattr(self, self.owned_by) if self.owned_by else None
+
+    @classmethod
+    @cache
+    def parent_deletion_lookups(cls) -> tuple[str, ...]:
+        """Return the lookups to `deleted_at` of the parents whose deletion hides a row but cannot mark it.
+
+        A soft-deletable row is marked together with its parent, so that only other models have such lookups.
+        """
+        lookups: list[str] = []
+        for field in cls._meta.concrete_fields:
+            parent: Any = field.related_model
+            if not cascades_delete(field):
+                continue
+            if not parent.is_soft_deletable:
+                lookups += (f"{field.name}__{lookup}" for lookup in parent.parent_deletion_lookups())
+            elif not cls.is_soft_deletable:
+                lookups.append(f"{field.name}__deleted_at")
+        return tuple(lookups)
+
+    @classmethod
+    @cache
+    def same_owner_fields(cls) -> tuple[Column, ...]:
+        """Return the foreign keys to rows that must belong to the same user as the row itself."""
+        fields: list[Any] = [field for field in cls._meta.concrete_fields if field.is_relation]
+        references = [field for field in fields if cls.owned_by and field.attname != cls.owned_by]
+        return tuple(field for field in references if field.related_model.owned_by not in {None, "id"})
+
+    def clean(self) -> None:
+        super().clean()
+        for field in self.same_owner_fields():
+            target = getattr(self, field.name) if getattr(self, field.attname) else None
+            if target is not None and target.owner_pk != self.owner_pk:
+                raise ValidationError({field.name: f"This {field.verbose_name} belongs to somebody else."})
+        if self.owned_by and not self._state.adding:
+            owner_id = self.stored_row.values.get(self.owned_by, self.owner_pk)
+            if message := self.owner_change_error(owner_id):
+                raise ValidationError({self._meta.get_field(self.owned_by).name: message})
+
+    def owner_change_error(self, stored_owner_id: Any) -> str:
+        """Return why the row cannot move from its stored owner to the current one, or "" if it can.
+
+        It cannot while other rows of the stored owner refer to it. Costs one query for each referring model, and none
+        if the owner stays.
+        """
+        if stored_owner_id == self.owner_pk:
+            return ""
+        for field in record_references(type(self)):
+            model: Any = field.model
+            if field not in model.same_owner_fields():
+                continue
+            others = model.all_objects.filter(**{field.name: self.pk}).exclude(**{model.owned_by: self.owner_pk})
+            if others.exists():
+                return f"This {self._meta.verbose_name} is used by {model._meta.verbose_name_plural} of its owner."
+        return ""
+
+    @classmethod
+    def forbidden_keys(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
+        """Return the keys of the rows that `user` may not change, although they may change rows of this model.
+
+        `changes` maps each key to the names of the columns to change; an empty collection means the row as a whole.
+        """
+        return set()
+
+    def may_be_changed_by(self, user: Any, names: Iterable[str] = ()) -> bool:
+        """Return False if `forbidden_keys` forbids `user` to change these columns of this row."""
+        return self.pk not in self.forbidden_keys(user, {self.pk: names})
