@@ -17,10 +17,10 @@ from zeal import zeal_context
 from zeal.patch import patch
 
 from stocks.models import Stock
+from users.access_tokens import access_token
 from users.delivery import courier, deliver_due
-from users.models import User
-from users.sessions import Session
-from users.tokens import access_token
+from users.models import Session, User
+from users.models.session import Device
 
 PASSWORD = "correct-horse-7-battery"
 
@@ -66,8 +66,7 @@ class Client(APIClient):
         super().__init__(raise_request_exception=False)
         self.user = user
         if user is not None:
-            request = type("Request", (), {"META": {}, "headers": {}})
-            session = Session.objects.start(user, request)
+            session = Session.objects.start(user, Device(None, ""))
             self.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
 
     def request(self, **kwargs):

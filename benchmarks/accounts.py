@@ -25,8 +25,8 @@ from django.test.utils import CaptureQueriesContext, setup_test_environment  # n
 from django.utils import timezone  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
-from users.models import User  # noqa: E402
-from users.sessions import Session  # noqa: E402
+from users.models.session import Session  # noqa: E402
+from users.models.user import User  # noqa: E402
 
 PASSWORD = "analytical-engine-1843"
 SESSIONS = 1_000_000

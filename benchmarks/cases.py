@@ -24,9 +24,9 @@ from django.urls import get_resolver
 from rest_framework.test import APIClient
 
 from stocks.models import Stock
-from users.models import User
-from users.sessions import Session
-from users.tokens import access_token
+from users.access_tokens import access_token
+from users.models import Session, User
+from users.models.session import Device
 
 get_resolver().url_patterns  # noqa: B018 — loads every view, as a server does before its first request
 
@@ -201,8 +201,7 @@ class People:
         }
 
     def client(self, persona: str) -> APIClient:
-        request = type("Request", (), {"META": {}, "headers": {}})
-        session = Session.objects.start(getattr(self, persona), request)
+        session = Session.objects.start(getattr(self, persona), Device(None, ""))
         client = APIClient()
         client.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
         return client

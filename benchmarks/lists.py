@@ -23,7 +23,7 @@ from stocks.models import Stock
 from stocks.serializers import StockSerializer
 from stocks.views import StockViewSet
 from users.models import User
-from users.views import UserViewSet
+from users.views.users import UserViewSet
 
 PATIENCE = 3.0  # seconds for one case
 

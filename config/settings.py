@@ -156,7 +156,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "records.http.probes.HostCheckMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "users.authentication.BrowserSessionMiddleware",
+    "users.authentication.browser.BrowserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "records.http.problems.ProblemMiddleware",
@@ -432,7 +432,7 @@ TEMPLATES = [
 # Authentication
 
 AUTH_USER_MODEL = "users.User"
-AUTHENTICATION_BACKENDS = ["users.authentication.AccountBackend"]
+AUTHENTICATION_BACKENDS = ["users.authentication.backend.AccountBackend"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -503,8 +503,8 @@ if DEBUG:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "users.authentication.AccessTokenAuthentication",
-        "users.authentication.BrowserSessionAuthentication",
+        "users.authentication.access_tokens.AccessTokenAuthentication",
+        "users.authentication.browser.BrowserSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
@@ -524,7 +524,7 @@ REST_FRAMEWORK = {
     "DEFAULT_METADATA_CLASS": "records.rest.metadata.RecordMetadata",
     "VIEW_DESCRIPTION_FUNCTION": "records.rest.metadata.view_description",
     "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
-    "UNAUTHENTICATED_USER": "users.authentication.AnonymousAPIUser",
+    "UNAUTHENTICATED_USER": "users.authentication.access_tokens.AnonymousAPIUser",
     "EXCEPTION_HANDLER": "records.rest.errors.problem_from_exception",
     "NUM_PROXIES": TRUSTED_PROXIES,
     "COERCE_DECIMAL_TO_STRING": False,

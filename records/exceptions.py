@@ -16,10 +16,33 @@ class FieldError(NamedTuple):
     row: str = ""
 
 
-class ConflictError(Exception):
+class DomainError(Exception):
+    """An operation was refused for a reason that the user is told."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConflictError(DomainError):
     """An operation conflicts with what is stored. Nothing was changed."""
 
     def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
-        self.message = message
         self.errors = list(errors)
+
+
+class TooManyAttemptsError(DomainError):
+    """An operation was attempted too often. `wait` is the number of seconds until it may be tried again."""
+
+    def __init__(self, message: str, wait: int) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class UnavailableError(DomainError):
+    """An operation is impossible at the moment. `wait` is the number of seconds after which to try again."""
+
+    def __init__(self, message: str, wait: int) -> None:
+        super().__init__(message)
+        self.wait = wait

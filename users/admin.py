@@ -13,9 +13,8 @@ from django.utils.text import Truncator
 
 from records.admin import LargeTableAdmin, ReadOnlyAdmin, RecordAdmin
 from records.forms import RecordForm
-from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, User, held_by
-from users.outbox import QueuedMail
-from users.sessions import Identity, RateLimit, Session, SessionQuerySet
+from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit, User, permissions_of
+from users.models.session import Session, SessionQuerySet
 
 
 class NewUserForm(RecordForm, AdminUserCreationForm):
@@ -93,7 +92,7 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         return super().user_change_password(request, id, form_url)
 
     def protected(self, rows: Any) -> list[str]:
-        return [*super().protected(rows), *([LAST_SUPERUSER_MESSAGE] if rows.leaves_no_superuser() else [])]
+        return [*super().protected(rows), *([LAST_SUPERUSER_MESSAGE] if rows.includes_all_superusers() else [])]
 
 
 class GuardedDeletion(ReadOnlyAdmin):
@@ -194,7 +193,7 @@ class GroupAdmin(LargeTableAdmin, DjangoGroupAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name == "permissions" and not request.user.is_superuser:
-            kwargs["queryset"] = held_by(request.user)
+            kwargs["queryset"] = permissions_of(request.user)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -207,6 +206,8 @@ class GroupAdmin(LargeTableAdmin, DjangoGroupAdmin):
         if request.user.is_superuser:
             return True
         chosen = [group.pk for group in groups]
-        beyond = Group.permissions.through._default_manager.exclude(permission__in=held_by(request.user).values("pk"))
+        beyond = Group.permissions.through._default_manager.exclude(
+            permission__in=permissions_of(request.user).values("pk")
+        )
         members = User.all_objects.stronger_than(request.user).filter(groups__in=chosen)
         return not (beyond.filter(group__in=chosen).exists() or members.exists())

@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
 
@@ -7,7 +9,8 @@ class UsersConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        from users import authentication, delivery  # noqa: F401 - their signal receivers, which need the models
+        import_module("users.authentication.browser")  # connects receivers, which need the models
+        import_module("users.delivery")
 
 
 class ManagementConfig(admin_apps.AdminConfig):

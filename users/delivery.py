@@ -1,4 +1,4 @@
-"""Sends the queued mails, in a thread of each process that serves requests."""
+"""Delivery of queued mails, by a thread in each process that serves requests."""
 
 import logging
 import math
@@ -13,33 +13,33 @@ from django.utils import timezone
 
 from records import context
 from users.mail import compose
-from users.outbox import QueuedMail, mail_queued
+from users.models.queued_mail import QueuedMail, mail_queued
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which the queue is looked at in any case: commands and other processes queue mails too.
+#: Seconds between checks of the queue, because commands and other processes queue mails too.
 POLL_SECONDS = 15
 
 
-def deliver_due(*, for_at_most: float = math.inf) -> None:
-    """Send every mail that is due; begin none later than after `for_at_most` seconds.
+def deliver_due(*, max_seconds: float = math.inf) -> None:
+    """Send every mail that is due, and start sending none after `max_seconds`.
 
-    No transaction is open while a mail server is waited for.
+    No transaction is open while the mail server responds.
     """
-    end = time.monotonic() + for_at_most
+    end = time.monotonic() + max_seconds
     while time.monotonic() < end and (mail := QueuedMail.objects.claim()) is not None:
         deliver(mail)
 
 
 def deliver(mail: QueuedMail) -> None:
-    """Send a claimed mail and remove it from the queue, or have it tried again later."""
+    """Send a claimed mail and remove it from the queue, or schedule another attempt."""
     try:
         if mail.expires_at <= timezone.now():
             raise TimeoutError
         message = compose(mail)
         if message is not None:
             message.send()
-    except ValueError as error:  # an address that no mail can go to
+    except ValueError as error:  # the address is invalid
         mail.give_up(error)
     except SMTPRecipientsRefused as error:
         is_final = all(code >= 500 for code, _ in error.recipients.values())
@@ -54,7 +54,7 @@ def deliver(mail: QueuedMail) -> None:
 
 
 class Courier:
-    """The thread that delivers; it has a database connection of its own while there is something to send."""
+    """A thread that delivers mails. It opens a database connection only while it works."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Courier:
         self._process: int | None = None
 
     def start(self) -> None:
-        """Start the thread unless this process has it; a fork leaves it behind."""
+        """Start the thread, unless it runs in this process already: threads do not survive a fork."""
         with self._lock:
             if self._thread is None or self._process != os.getpid() or not self._thread.is_alive():
                 self._process, self._woken = os.getpid(), threading.Event()
@@ -71,7 +71,7 @@ class Courier:
                 self._thread.start()
 
     def notify(self) -> None:
-        """Deliver when the present transaction is committed. Commands leave their mails to the service."""
+        """Deliver when the current transaction commits. Mails of commands are left to the service."""
         if context.client_address() is not None:
             transaction.on_commit(self._wake)
 
@@ -87,7 +87,7 @@ class Courier:
                 deliver_due()
                 if (due := QueuedMail.objects.next_due()) is not None:
                     seconds = min(seconds, max(0.1, (due - timezone.now()).total_seconds()))
-            except Exception as error:  # the thread must survive whatever happens to the database
+            except Exception as error:  # the thread must survive every error of the database
                 logger.error("The mail queue cannot be read: %s.", type(error).__name__)
             finally:
                 connection.close()

@@ -1,4 +1,4 @@
-"""What people get by mail: text and HTML, with links that begin with APP_URL. Mails are composed when they are sent."""
+"""Mails to users, as text and HTML. They are queued in a transaction and composed when they are sent."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,34 +6,32 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
-from rest_framework import status
-from rest_framework.exceptions import APIException
 
-from users.models import User
-from users.outbox import LIFETIME, QueuedMail
-from users.sessions import Limit, RateLimit, hash_token
-from users.tokens import CHANGE_EMAIL, DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, mail_token
-
-
-class MailQueueFull(APIException):
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Too many mails are waiting to be sent. Please try again in a few minutes."
-    wait = 60
+from records.exceptions import UnavailableError
+from users.mail_tokens import CHANGE_EMAIL, DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, Purpose, mail_token
+from users.models import Limit, RateLimit, User
+from users.models.queued_mail import LIFETIME, QueuedMail
+from users.models.session import hash_token
 
 
-#: Mails that carry a token, by the name of their template.
+class QueueFullError(UnavailableError):
+    def __init__(self) -> None:
+        super().__init__("Too many mails are waiting to be sent. Please try again in a few minutes.", wait=60)
+
+
+#: Name of a template → the purpose of the token in its mail.
 TOKEN_MAILS = {
     purpose.name.replace("-", "_"): purpose for purpose in (VERIFY_EMAIL, CHANGE_EMAIL, RESET_PASSWORD, DELETE_ACCOUNT)
 }
-#: Of one kind to one address: nobody's mailbox is flooded through us.
+#: Mails of one kind to one address.
 MAILS = Limit("mail", 5, timedelta(minutes=15))
 
 
 def count_mail(purpose: Purpose, email: str | None) -> int:
     """Count a mail to this address; return the seconds to wait, and count nothing, if it had too many."""
-    # To confirm an address is one kind, whichever row it is to be the address of.
+    # Both confirm an address.
     kind = VERIFY_EMAIL if purpose == CHANGE_EMAIL else purpose
-    return RateLimit.objects.hit((MAILS, f"{kind.name}:{hash_token(str(email).lower())}"))
+    return RateLimit.objects.count_attempt((MAILS, f"{kind.name}:{hash_token(str(email).lower())}"))
 
 
 def queue_verification(user: User) -> bool:
@@ -41,7 +39,7 @@ def queue_verification(user: User) -> bool:
 
 
 def queue_change_of_address(user: User) -> bool:
-    """Ask the pending address for its confirmation."""
+    """Queue a mail to the pending address, with a token to confirm it."""
     return _queue_token(user, CHANGE_EMAIL)
 
 
@@ -50,7 +48,7 @@ def queue_deletion_token(user: User) -> bool:
 
 
 def queue_password_reset(user: User | None) -> bool:
-    """For nobody too: neither the answer's time nor its statements may tell whether there is such an account."""
+    """Queue a mail to reset the password. Without a user, take the same time and statements, and send nothing."""
     return _queue_token(user, RESET_PASSWORD)
 
 
@@ -60,7 +58,7 @@ def queue_deletion_reminder(user: User) -> bool:
 
 def _queue_token(user: User | None, purpose: Purpose) -> bool:
     kind = purpose.name.replace("-", "_")
-    # A mail that comes later than what was asked for is good helps nobody.
+    # A mail whose token has expired is useless.
     lifetime = min(purpose.lifetime, LIFETIME)
     to = address_for(purpose, user)
     return QueuedMail.objects.enqueue(kind, user_id=user.pk if user else None, to=to, lifetime=lifetime)
@@ -73,11 +71,11 @@ def address_for(purpose: Purpose, user: User | None) -> str | None:
 
 
 def compose(mail: QueuedMail) -> EmailMultiAlternatives | None:
-    """Return the message of a queued mail; None if there is no longer anybody to send it to."""
+    """Return the message of a queued mail; None if it must not be sent any more."""
     user = User.all_objects.filter(pk=mail.user_id or 0).first()
     context = {**mail.context, "moment": mail.created_at}
     if purpose := TOKEN_MAILS.get(mail.kind):
-        # What was queued for another address or for an account that is closed meanwhile is not sent.
+        # The address may have changed and the account may have been closed since.
         is_open = user is not None and user.is_active and not user.is_deleted
         is_current = is_open and address_for(purpose, user) == mail.to
         user = user if is_current else None

@@ -6,35 +6,34 @@ from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 
 from records.rest.serializers import BigIntegerField, RecordSerializer, StrictSerializer, serializer_for
-from users.authentication import LONGEST_PASSWORD
-from users.mail import MailQueueFull, count_mail, queue_change_of_address
-from users.models import User
-from users.sessions import Session
-from users.tokens import CHANGE_EMAIL
+from users.authentication.backend import MAX_PASSWORD_LENGTH
+from users.mail import QueueFullError, count_mail, queue_change_of_address
+from users.mail_tokens import CHANGE_EMAIL
+from users.models import Session, User
 
 
 class PasswordField(serializers.CharField):
-    """A password as it was typed; what is wrong with a new one the validators of the settings say."""
+    """A password, exactly as sent. The validators of the settings check new ones."""
 
     #: Added to the OpenAPI description.
     schema: ClassVar[dict[str, Any]] = {"format": "password"}
 
     def __init__(self, **kwargs: Any) -> None:
         style = {"input_type": "password", "template": "rest_framework/password.html"}
-        super().__init__(max_length=LONGEST_PASSWORD, trim_whitespace=False, write_only=True, style=style, **kwargs)
+        super().__init__(max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, write_only=True, style=style, **kwargs)
 
 
 class NewPasswordField(PasswordField):
     @property
     def schema(self) -> dict[str, Any]:  # type: ignore[override]
-        """The lengths that the validators of the settings accept."""
+        """The lengths that the validators of the settings accept, as JSON Schema."""
         rules = get_default_password_validators()
         shortest = max((getattr(rule, "min_length", 1) for rule in rules), default=1)
         longest = min([self.max_length or 0, *(rule.longest for rule in rules if hasattr(rule, "longest"))])
         return PasswordField.schema | {"minLength": shortest, "maxLength": longest}
 
 
-#: A person who could register.
+#: Examples for OpenAPI.
 EXAMPLES = {
     "username": "jane-doe",
     "email": "jane.doe@example.com",
@@ -94,8 +93,8 @@ class UserSerializer(RecordSerializer):
         return self.instance is not None and self.instance.pk == self.context["request"].user.pk
 
     def _require_confirmation(self, owner: User) -> None:
-        # Compared under the row's lock: the password may have been changed since it was given.
-        if self.context.get("confirmed_as") == owner.password:
+        # Compare with the locked row: the password may have changed since it was confirmed.
+        if self.context.get("confirmed_password_hash") == owner.password:
             return
         if owner.has_usable_password():
             raise ValidationError(
@@ -110,26 +109,26 @@ class UserSerializer(RecordSerializer):
         email = validated_data.get("email", instance.email)
         if email == instance.email:
             if "email" in validated_data and is_confirmed:
-                validated_data["pending_email"] = None  # they keep their address after all
+                validated_data["pending_email"] = None  # the user keeps their address
         elif email and self._is_own():
             del validated_data["email"]
             return self._update_when_confirmed(instance, validated_data, email)
         else:
-            validated_data.setdefault("is_verified", False)  # nobody has shown yet that the new address is theirs
+            validated_data.setdefault("is_verified", False)  # the new address has not been confirmed
         return super().update(instance, validated_data)
 
     def _update_when_confirmed(self, instance: User, validated_data: dict[str, Any], email: str) -> User:
-        """Change everything but the address now, and the address when its owner confirms it."""
+        """Change everything but the address, which changes when it is confirmed."""
         if wait := count_mail(CHANGE_EMAIL, email):
             raise Throttled(wait, "Several mails were sent to this address already: please look for the last one.")
         user = super().update(instance, {**validated_data, "pending_email": email})
         if not queue_change_of_address(user):
-            raise MailQueueFull
+            raise QueueFullError
         return user
 
 
 class UserDetailSerializer(UserSerializer):
-    """A user with the stocks they hold, as the answer to `GET /users/{id}`."""
+    """A user with the stocks that they hold, as returned by `GET /users/{id}`."""
 
     def get_fields(self) -> dict[str, serializers.Field]:
         model: Any = User._meta.get_field("stocks").related_model
@@ -141,7 +140,7 @@ class UserDetailSerializer(UserSerializer):
 
 
 class MeSerializer(UserSerializer):
-    """One's own row, with the address that is to be confirmed and the day of its removal."""
+    """The current user, with their pending address and the time of their deletion."""
 
     class Meta(UserSerializer.Meta):
         fields = [*UserSerializer.Meta.fields, "pending_email", "deletion_at"]
@@ -149,7 +148,7 @@ class MeSerializer(UserSerializer):
 
 
 class NewUserSerializer(UserSerializer):
-    """A user to be made: `username` and `email`, or just `name`, from which a free username is derived."""
+    """A new user: `username` and `email`, or only `name`, from which a free username is derived."""
 
     password = NewPasswordField(
         required=False,
@@ -169,9 +168,9 @@ class NewUserSerializer(UserSerializer):
                 raise ValidationError(missing)
         attrs = super().validate(attrs)
         if attrs.get("password") is not None:
-            person = User(**{name: attrs[name] for name in ("username", "email", "name") if attrs.get(name)})
+            user = User(**{name: attrs[name] for name in ("username", "email", "name") if attrs.get(name)})
             try:
-                validate_password(attrs["password"], person)
+                validate_password(attrs["password"], user)
             except ModelValidationError as error:
                 raise ValidationError({"password": error.messages}) from None
         return attrs
@@ -200,7 +199,7 @@ class RegistrationSerializer(NewUserSerializer):
 
 
 class RegisteredSerializer(UserSerializer):
-    """The answer to a registration."""
+    """A user who has just registered."""
 
     verification_mail = serializers.ChoiceField(
         choices=["queued", "failed"], read_only=True, help_text="Whether the mail to verify the address will be sent."
@@ -233,7 +232,7 @@ class GrantTypeField(serializers.CharField):
 
 
 class LoginFormSerializer(LoginSerializer):
-    """The password grant of OAuth2 (RFC 6749, section 4.3), which has no clients and scopes to tell apart here."""
+    """The password grant of OAuth2 (RFC 6749, section 4.3), without clients and scopes."""
 
     grant_type = GrantTypeField(required=False, help_text="`password`, as in OAuth2.")
     scope = serializers.CharField(required=False, allow_blank=True, help_text="Ignored.")
@@ -287,7 +286,7 @@ class TokensSerializer(serializers.Serializer):
     expires_in = serializers.IntegerField(help_text="Seconds until the access token expires.")
 
 
-class SaidSerializer(serializers.Serializer):
+class DetailSerializer(serializers.Serializer):
     detail = serializers.CharField(help_text="What happened.")
 
 

@@ -1,4 +1,4 @@
-"""The admin site."""
+"""The admin site of this service."""
 
 from typing import Any
 
@@ -7,26 +7,25 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.urls import reverse
-from rest_framework.exceptions import ValidationError as APIValidationError
 
 from records.admin_site import RecordAdminSite
 from users.confirmation import NOT_CURRENT, confirm_password
 
 
 class OwnPasswordForm(PasswordChangeForm):
-    """Counts wrong guesses of the present password together with those in the API."""
+    """Count wrong guesses of the current password together with those in the API."""
 
     def clean_old_password(self) -> str:
         try:
             confirm_password(self.user, self.cleaned_data["old_password"])
-        except APIValidationError:
+        except ValidationError:
             raise ValidationError(NOT_CURRENT, code="password_incorrect") from None
         return self.cleaned_data["old_password"]
 
 
 class ManagementSite(RecordAdminSite):
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Change one's own password, as Django does, with a form of our own."""
+        """Change your own password, as in Django, by a form that counts wrong guesses."""
         context = {**self.each_context(request), **(extra_context or {})}
         done = reverse("admin:password_change_done", current_app=self.name)
         request.current_app = self.name  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Django's SMTP backend with a deadline for each mail as a whole."""
+"""Django's SMTP backend with a deadline for each mail."""
 
 import smtplib
 import socket
@@ -10,7 +10,7 @@ from django.core.mail.backends import smtp
 
 from users.deadline import deadline, watch
 
-#: Seconds to connect, encrypt, log in and hand a mail over. `users.outbox.LEASE` must be longer.
+#: Seconds to connect, encrypt, log in and hand a mail over. `users.models.queued_mail.LEASE` must be longer.
 DEADLINE_SECONDS = 15
 
 

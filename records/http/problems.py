@@ -10,10 +10,10 @@ from typing import Any
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from rest_framework.exceptions import Throttled
 
 from records import context
 from records.db.availability import unavailability
+from records.exceptions import TooManyAttemptsError
 from records.http.hints import MOST_ERRORS
 
 PROBLEM_TYPE = "application/problem+json"
@@ -66,9 +66,9 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle rate limits and an unavailable database in views that are not DRF's, such as the admin's."""
-        if isinstance(exception, Throttled):
-            headers = {"Retry-After": str(getattr(exception, "wait", "")), "Cache-Control": "no-store"}
-            return problem_response(request, exception.status_code, str(exception.detail), headers)
+        if isinstance(exception, TooManyAttemptsError):
+            headers = {"Retry-After": str(exception.wait), "Cache-Control": "no-store"}
+            return problem_response(request, HTTPStatus.TOO_MANY_REQUESTS, exception.message, headers)
         return _unavailable_response(request, exception)
 
 

@@ -18,7 +18,7 @@ from rest_framework.views import exception_handler
 
 from records.db.availability import UNAVAILABLE, sqlstate, unavailability
 from records.db.constraints import violation_of
-from records.exceptions import ConflictError, FieldError
+from records.exceptions import ConflictError, FieldError, TooManyAttemptsError, UnavailableError
 from records.http.hints import MOST_ERRORS, excerpt
 from records.http.problems import RETRY_AFTER_SECONDS, problem_body, problem_page
 from records.rest.parsers import PayloadTooLarge
@@ -50,7 +50,18 @@ def _error_name(error: FieldError) -> str:
 class ServiceUnavailable(exceptions.APIException):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_detail = UNAVAILABLE["08"]
-    wait = RETRY_AFTER_SECONDS
+
+    def __init__(self, detail: str | None = None, wait: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(detail)
+        self.wait = wait
+
+
+class Throttled(exceptions.Throttled):
+    """DRF's exception without the text that it appends."""
+
+    def __init__(self, error: TooManyAttemptsError) -> None:
+        super().__init__(error.wait)
+        self.detail = error.message  # type: ignore[assignment]
 
 
 def problem_from_exception(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
@@ -123,6 +134,10 @@ def _text(detail: Any) -> str:
 def _as_api_exception(exc: Exception) -> Exception:
     if isinstance(exc, ConflictError):
         return ConflictResponse(exc)
+    if isinstance(exc, TooManyAttemptsError):
+        return Throttled(exc)
+    if isinstance(exc, UnavailableError):
+        return ServiceUnavailable(exc.message, exc.wait)
     if isinstance(exc, ModelValidationError):
         details = exc.message_dict if hasattr(exc, "error_dict") else {GENERAL: exc.messages}
         return exceptions.ValidationError({GENERAL if key == "__all__" else key: text for key, text in details.items()})

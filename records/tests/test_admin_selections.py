@@ -7,8 +7,7 @@ from django.test import Client
 from records.audit.models import AuditEntry
 from records.tests.browser import filled_form
 from stocks.models import Stock
-from users.models import User
-from users.sessions import Session
+from users.models import Session, User
 
 STOCKS, USERS, SESSIONS = "/admin/stocks/stock/", "/admin/users/user/", "/admin/users/session/"
 EVER = "2999-01-01T00:00:00Z"

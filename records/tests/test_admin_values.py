@@ -13,8 +13,7 @@ from django.test import Client
 
 from records.audit.models import AuditEntry
 from stocks.models import Stock
-from users.outbox import QueuedMail
-from users.sessions import Identity, RateLimit, Session
+from users.models import Identity, QueuedMail, RateLimit, Session
 
 # Each request has its own transaction: one that PostgreSQL refused does not spoil the next.
 pytestmark = pytest.mark.django_db(transaction=True)

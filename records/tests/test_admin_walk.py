@@ -12,9 +12,7 @@ from django.urls import URLResolver, get_resolver
 
 from records.audit.models import AuditEntry
 from stocks.models import Stock
-from users.models import LAST_SUPERUSER_MESSAGE, User
-from users.outbox import QueuedMail
-from users.sessions import Identity, RateLimit, Session
+from users.models import LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit, Session, User
 
 # Inside the transaction of an ordinary test, `select_for_update` without one of its own would not fail.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -153,7 +151,7 @@ def test_last_superuser_stays(boss):
 
 
 def test_question_about_the_last_superuser_needs_no_transaction(boss):
-    assert User.objects.filter(pk=boss.user.pk).leaves_no_superuser()
+    assert User.objects.filter(pk=boss.user.pk).includes_all_superusers()
     boss.user.is_active = False
     with pytest.raises(ValidationError, match="last active superuser"):
         boss.user.full_clean()

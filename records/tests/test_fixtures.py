@@ -19,8 +19,7 @@ from django.utils import timezone
 from records.audit.models import AuditEntry
 from records.models.changes import Change
 from stocks.models import Stock
-from users.models import User
-from users.sessions import Identity, RateLimit, Session, SpentToken
+from users.models import Identity, RateLimit, Session, SpentToken, User
 
 FORMATS = ["json", "jsonl", "xml", "yaml"]
 NATURAL = ["", "--natural-foreign", "--natural-primary", "--natural-foreign --natural-primary"]

@@ -15,10 +15,8 @@ from config.urls import router
 from conftest import PASSWORD, Client
 from records.audit.models import AuditEntry
 from stocks.models import Stock
-from users.models import User
-from users.outbox import QueuedMail
-from users.sessions import Identity, RateLimit
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.models import Identity, QueuedMail, RateLimit, User
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PERSONAS = ("anonymous", "stranger", "owner", "bare_staff", "staff", "superuser", "deactivated")

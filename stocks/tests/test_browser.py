@@ -5,7 +5,7 @@ from django.contrib.auth.models import Permission
 
 from conftest import PASSWORD
 from stocks.models import Stock
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
 pytestmark = [
     pytest.mark.browser,

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi import checks
 from config import service
 from config.wsgi import application
 from conftest import PASSWORD, Client
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 
 AUTH = "/api/v1/auth/"
 STRONG = "glacier-Waltz-52-marble"

@@ -8,9 +8,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
-from users import tokens
-from users.models import User
-from users.sessions import Session
+from users import access_tokens
+from users.models import Session, User
 
 ME = "/api/v1/users/me"
 FOREIGN_KEY = "somebody else's key, and long enough for every algorithm that there is, HS512 too"
@@ -24,12 +23,12 @@ def use(client, token, scheme="Bearer"):
 @pytest.fixture
 def claims(owner):
     """What stands in a token that is valid."""
-    token = tokens.access_token(Session.objects.get(user=owner.user))
+    token = access_tokens.access_token(Session.objects.get(user=owner.user))
     return jwt.decode(token, options={"verify_signature": False})
 
 
 def signed(claims, key=None, algorithm="HS256"):
-    return jwt.encode(claims, key or tokens._key(settings.SECRET_KEY), algorithm)
+    return jwt.encode(claims, key or access_tokens._key(settings.SECRET_KEY), algorithm)
 
 
 def assert_refused(answer):

@@ -10,9 +10,8 @@ from django.utils import timezone
 from conftest import PASSWORD, Client, mailed_token
 from records.audit.models import AuditEntry
 from stocks.models import Stock
-from users.models import User
-from users.sessions import Session, SpentToken
-from users.tokens import DELETE_ACCOUNT, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, mail_token
+from users.models import Session, SpentToken, User
 
 AUTH = "/api/v1/auth"
 ME = "/api/v1/users/me"

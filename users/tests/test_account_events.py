@@ -5,9 +5,8 @@ from django.core import mail
 
 from conftest import PASSWORD, Client, mailed_token
 from records.audit.models import AuditEntry
-from users.models import User
-from users.sessions import Session
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.models import Session, User
 
 AUTH = "/api/v1/auth"
 NEW = "difference-engine-1822"

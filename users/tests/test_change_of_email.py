@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
 from records.audit.models import AuditEntry
-from users.models import Claims, User
-from users.sessions import RateLimit, Session
-from users.tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.models import RateLimit, Session, User
+from users.oidc.claims import ProviderClaims
 
 AUTH = "/api/v1/auth"
 ME = "/api/v1/users/me"
@@ -354,14 +354,16 @@ def test_username_changed_is_told(client):
 
 def test_identity_that_is_added_is_told(ada):
     User.objects.get_or_create_from_claims(
-        "example", Claims({"sub": "1", "email": "ada@example.com", "email_verified": True})
+        "example", ProviderClaims({"sub": "1", "email": "ada@example.com", "email_verified": True})
     )
     assert addresses("Signing in through example") == ["ada@example.com"]
 
 
 def test_provider_is_not_joined_by_a_pending_address(client, ada):
     client.patch(ME, CONFIRMED)
-    user = User.objects.get_or_create_from_claims("example", Claims({"sub": "1", "email": NEW, "email_verified": True}))
+    user = User.objects.get_or_create_from_claims(
+        "example", ProviderClaims({"sub": "1", "email": NEW, "email_verified": True})
+    )
     assert user.pk != ada.pk
 
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client
 from records.db.clock import database_now
-from users.models import User
-from users.sessions import RateLimit, Session, SpentToken
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, access_token, mail_token
+from users.access_tokens import access_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.models import RateLimit, Session, SpentToken, User
 
 LOGIN = "/api/v1/auth/login"
 ME = "/api/v1/users/me"
@@ -245,7 +245,7 @@ def test_token_mailed_by_a_node_with_a_wrong_clock_is_good(anonymous, ada, node,
 def test_expired_token_of_a_mail_is_bad_at_every_node(anonymous, ada, node, endpoint, minutes, monkeypatch):
     purpose = MAILS[endpoint][0]
     long_ago = timezone.now() - purpose.lifetime - timedelta(seconds=2)
-    monkeypatch.setattr("users.tokens.database_now", lambda: long_ago)
+    monkeypatch.setattr("users.mail_tokens.database_now", lambda: long_ago)
     token = mail_token(purpose, ada)
     node(minutes)
     assert not spend(anonymous, endpoint, token)

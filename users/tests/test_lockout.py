@@ -6,8 +6,7 @@ from django.db import connections
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
-from users.models import User
-from users.sessions import RateLimit
+from users.models import RateLimit, User
 
 URL = "/api/v1/auth/login"
 BROWSER = {"Accept": "text/html"}

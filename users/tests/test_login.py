@@ -6,8 +6,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD, Client, lasting_headers
-from users.models import User
-from users.sessions import RateLimit, Session
+from users.models import RateLimit, Session, User
 
 URL = "/api/v1/auth/login"
 

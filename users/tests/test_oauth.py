@@ -19,9 +19,9 @@ from joserfc.jwk import ECKey
 
 from conftest import PASSWORD, Client
 from records.audit.models import AuditEntry
-from users import oauth
-from users.models import User
-from users.sessions import Identity, Session
+from users.models import Identity, Session, User
+from users.oidc import client as oidc_client
+from users.oidc.views import MAX_PENDING_SIGN_INS
 from users.tests.test_settings import assert_refused as assert_start_refused
 from users.tests.test_settings import check, setting
 
@@ -115,14 +115,14 @@ def provider(settings):
         known["server_metadata_url"] += "/discovery"
         settings.OAUTH_PROVIDERS = {"example": known, "other": known}
         settings.APP_URL = APP_URL
-        oauth._registry.cache_clear()
-        oauth._silent.clear()
+        oidc_client.registry.cache_clear()
+        oidc_client._paused_until.clear()
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield server.provider
         server.shutdown()
         thread.join()
-        oauth._registry.cache_clear()
+        oidc_client.registry.cache_clear()
 
 
 def new_browser():
@@ -373,7 +373,7 @@ def test_keys_of_an_unknown_kind_beside_ours_do_no_harm(provider, sign_in):
 def test_provider_that_goes_down_meanwhile_is_refused(provider, browser):
     begun = begin(browser)
     provider.answers = dict.fromkeys(["/discovery", "/token", "/jwks"], (503, b"down"))
-    oauth._registry.cache_clear()  # another worker, which has not met the provider before
+    oidc_client.registry.cache_clear()  # another worker, which has not met the provider before
     answer = come_back(browser, begun)
     assert_refused(answer, "The provider example", status=answer.status_code)
     assert answer.status_code in {400, 502}
@@ -461,7 +461,7 @@ def test_sign_in_that_failed_cannot_be_continued(provider, browser):
 
 
 def test_several_tabs_may_sign_in_side_by_side(provider, browser):
-    for begun in [begin(browser) for _ in range(oauth.UNDER_WAY)]:
+    for begun in [begin(browser) for _ in range(MAX_PENDING_SIGN_INS)]:
         assert_signed_in(come_back(browser, begun))
 
 
@@ -793,7 +793,7 @@ def drip_the_head(self):
 def slow(provider, monkeypatch):
     """Let the provider drip at a path: `slow("/token", drip)`."""
     provider.is_done = threading.Event()
-    monkeypatch.setattr(oauth, "CONVERSATION_SECONDS", 0.5)
+    monkeypatch.setattr(oidc_client, "EXCHANGE_SECONDS", 0.5)
 
     def start(path, how):
         answer = Handler.do_GET
@@ -817,17 +817,17 @@ def test_provider_that_drips_is_given_up_in_time(provider, browser, slow, path, 
 
 
 def test_answer_without_an_end_is_not_read(provider, browser, monkeypatch):
-    monkeypatch.setattr("users.provider_session.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("users.oidc.bounded_session.LARGEST_ANSWER", 1000)
     provider.answers["/discovery"] = (200, b" " * 2000 + b"{}")
     assert_refused(browser.get(f"{BASE}/example/login"), status=502)
 
 
 def test_some_threads_never_wait_for_providers(provider, browser, monkeypatch):
-    monkeypatch.setattr(oauth, "_conversations", threading.BoundedSemaphore(1))
-    oauth._conversations.acquire()
+    monkeypatch.setattr(oidc_client, "_exchanges", threading.BoundedSemaphore(1))
+    oidc_client._exchanges.acquire()
     assert_refused(browser.get(f"{BASE}/example/login"), status=502)
     assert provider.visited == []
-    oauth._conversations.release()
+    oidc_client._exchanges.release()
     assert begin(browser)
 
 
@@ -886,7 +886,7 @@ def test_provider_that_does_not_answer_is_not_asked_again_at_once(provider, brow
         asked.append(args)
         raise requests.Timeout
 
-    monkeypatch.setattr(oauth, "_silent", {})
+    monkeypatch.setattr(oidc_client, "_paused_until", {})
     monkeypatch.setattr(requests.Session, "request", refuse)
     assert [browser.get(f"{BASE}/example/login").status_code for _ in range(3)] == [502] * 3
     assert len(asked) == 1

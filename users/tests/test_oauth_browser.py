@@ -11,9 +11,8 @@ from urllib.request import urlopen
 import pytest
 
 from conftest import PASSWORD, Client, npm_ci
-from users import oauth
-from users.models import User
-from users.sessions import Identity, Session
+from users.models import Identity, Session, User
+from users.oidc import client as oidc_client
 
 pytestmark = [
     pytest.mark.browser,
@@ -75,9 +74,9 @@ def _providers(issuers, live_server, settings):
         }
         for name, url in issuers.items()
     }
-    oauth._registry.cache_clear()
+    oidc_client.registry.cache_clear()
     yield
-    oauth._registry.cache_clear()
+    oidc_client.registry.cache_clear()
 
 
 @pytest.fixture

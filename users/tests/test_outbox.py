@@ -23,9 +23,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
-from users import delivery, outbox, smtp
+from users import delivery, smtp
 from users.models import User
-from users.outbox import QueuedMail
+from users.models.queued_mail import LEASE, QueuedMail
 
 AUTH = "/api/v1/auth"
 PERSON = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
@@ -180,7 +180,7 @@ def test_mail_of_a_transaction_that_is_rolled_back_does_not_exist(ada, waiting):
 
 @pytest.mark.parametrize("path", ["register", "request-email-verification", "request-account-deletion"])
 def test_full_queue_is_answered_so(ada, monkeypatch, path):
-    monkeypatch.setattr(outbox, "MOST_QUEUED", 0)
+    monkeypatch.setattr("users.models.queued_mail.MAX_QUEUED", 0)
     answer = Client(ada).post(f"{AUTH}/{path}", ASK[path][1])
     if path == "register":
         assert (answer.status_code, answer.json()["verification_mail"]) == (201, "failed")
@@ -189,7 +189,7 @@ def test_full_queue_is_answered_so(ada, monkeypatch, path):
 
 
 def test_full_queue_does_not_tell_which_accounts_exist(anonymous, ada, monkeypatch):
-    monkeypatch.setattr(outbox, "MOST_QUEUED", 0)
+    monkeypatch.setattr("users.models.queued_mail.MAX_QUEUED", 0)
     answers = [
         anonymous.post(f"{AUTH}/request-password-reset", {"email": f"{name}@example.com"}) for name in ("ada", "x")
     ]
@@ -331,7 +331,7 @@ def test_mail_arrives_by_smtp(ada, waiting, mail_server):
 
 
 def test_lease_outlives_the_deadline():
-    assert outbox.LEASE.total_seconds() >= smtp.DEADLINE_SECONDS + 5
+    assert LEASE.total_seconds() >= smtp.DEADLINE_SECONDS + 5
 
 
 # Processes

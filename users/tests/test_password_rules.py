@@ -12,9 +12,9 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
 from conftest import PASSWORD, Client
+from users.mail_tokens import RESET_PASSWORD, mail_token
 from users.models import User
 from users.passwords import is_common
-from users.tokens import RESET_PASSWORD, mail_token
 
 AUTH = "/api/v1/auth"
 BREACHED = [

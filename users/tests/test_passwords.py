@@ -10,9 +10,8 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client, lasting_headers, mailed_token
 from users import mail
-from users.models import User
-from users.sessions import RateLimit
-from users.tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+from users.models import RateLimit, User
 
 NEW = "a-quite-different-one-8"
 BAD = {
@@ -260,7 +259,7 @@ def test_token_is_good_for_its_purpose_only(anonymous, ada, endpoint):
 @pytest.mark.parametrize("endpoint", PURPOSES)
 def test_token_expires(anonymous, ada, endpoint, monkeypatch):
     mailed_at = timezone.now() - PURPOSES[endpoint].lifetime - timedelta(seconds=1)
-    monkeypatch.setattr("users.tokens.database_now", lambda: mailed_at)
+    monkeypatch.setattr("users.mail_tokens.database_now", lambda: mailed_at)
     token = mail_token(PURPOSES[endpoint], ada)
     assert use(anonymous, endpoint, token).status_code == 400
 

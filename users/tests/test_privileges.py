@@ -8,8 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD, Client
 from records.audit.models import AuditEntry
-from users.models import User
-from users.sessions import Identity, RateLimit, Session
+from users.models import Identity, RateLimit, Session, User
 
 RIGHTS = (
     "view_user", "change_user", "delete_user", "view_session", "delete_session", "view_identity", "delete_identity",

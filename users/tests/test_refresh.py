@@ -6,7 +6,7 @@ from django.db import connections
 from django.utils import timezone
 
 from conftest import PASSWORD, Client
-from users.sessions import REUSE_GRACE, Session
+from users.models.session import REUSE_GRACE, Session
 
 URL = "/api/v1/auth/refresh"
 ME = "/api/v1/users/me"

@@ -21,9 +21,8 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from conftest import Client, mailed_token
 from records.http.logging import JSONFormatter, RequestContextFilter
-from users import oauth
-from users.models import User
-from users.sessions import Session
+from users.models import Session, User
+from users.oidc import client as oidc_client
 from users.tests.test_settings import run
 
 FORMATTERS = logging.Formatter(django_settings.LOGGING["formatters"]["text"]["format"], style="{"), JSONFormatter()
@@ -287,7 +286,10 @@ def test_access_token_of_a_throttled_request_is_nowhere(heard, owner, monkeypatc
 
 @pytest.mark.parametrize(
     ("status", "name", "error"),
-    [(500, "users.models.User.set_password", RuntimeError("on purpose")), (503, None, OperationalError("on purpose"))],
+    [
+        (500, "users.models.user.User.set_password", RuntimeError("on purpose")),
+        (503, None, OperationalError("on purpose")),
+    ],
 )
 def test_crash_tells_no_secret_of_its_request(heard, superuser, administrator, monkeypatch, status, name, error):
     with monkeypatch.context() as patch:
@@ -338,7 +340,7 @@ def test_secrets_of_a_sign_in_through_a_provider_are_nowhere(heard, browser, set
     answers = iter([discovered])
     quote = raising(requests.ConnectionError(f"{secret} {code}"))
     monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: next(answers, None) or quote())
-    monkeypatch.setattr(oauth, "_registry", cache(oauth._registry.__wrapped__))
+    monkeypatch.setattr(oidc_client, "registry", cache(oidc_client.registry.__wrapped__))
     settings.OAUTH_PROVIDERS = {"x": {"client_id": "x", "client_secret": secret, "server_metadata_url": "http://x/"}}
     state = re.search(r"state=(\w+)", browser.get(f"{AUTH}/oauth/x/login")["Location"])[1]
     assert browser.get(f"{AUTH}/oauth/x/callback?code={code}&state={state}").status_code == 400

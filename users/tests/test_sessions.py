@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conftest import Client
-from users.sessions import Session
+from users.models import Session
 
 URL = "/api/v1/auth/sessions"
 FIELDS = ["id", "created_at", "refreshed_at", "expires_at", "ip", "user_agent", "current"]

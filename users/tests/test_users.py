@@ -7,8 +7,7 @@ from rest_framework.validators import UniqueValidator
 from conftest import PASSWORD, Client, lasting_headers
 from records.db.constraints import Unique
 from stocks.models import Stock
-from users.models import User
-from users.sessions import Session
+from users.models import Session, User
 
 URL = "/api/v1/users"
 FIELDS = [

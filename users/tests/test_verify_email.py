@@ -47,7 +47,7 @@ def test_token_is_dead_when_the_address_has_changed(anonymous, token):
 
 def test_expired_token_verifies_nothing(anonymous, monkeypatch):
     mailed_at = timezone.now() - timedelta(days=4)
-    monkeypatch.setattr("users.tokens.database_now", lambda: mailed_at)
+    monkeypatch.setattr("users.mail_tokens.database_now", lambda: mailed_at)
     anonymous.post("/api/v1/auth/register", PERSON)
     assert verify(anonymous, mailed_token()).status_code == 400
 

@@ -5,9 +5,9 @@ from asgiref.sync import async_to_sync
 
 from conftest import PASSWORD, Client, mailed_token
 from users import mail
-from users.models import User
-from users.sessions import Session
-from users.tokens import RESET_PASSWORD, mail_token
+from users.mail_tokens import RESET_PASSWORD, mail_token
+from users.models import Session, User
+from users.models.session import Device as SessionDevice
 
 NEW = "a-quite-different-one-8"
 
@@ -197,29 +197,29 @@ def test_authentication_costs_one_query(device, signed_in, django_assert_num_que
         getattr(device, signed_in).get("/api/v1/users/me")
 
 
-def test_login_that_runs_while_the_password_changes_opens_no_session(user, rf):
+def test_login_that_runs_while_the_password_changes_opens_no_session(user):
     seen = User.objects.get(pk=user.pk)
     user.set_password(NEW)
     user.save()
-    assert Session.objects.start(seen, rf.get("/")) is None
+    assert Session.objects.start(seen, SessionDevice(None, "")) is None
 
 
-def test_login_that_runs_while_the_person_is_deactivated_opens_no_session(user, rf):
+def test_login_that_runs_while_the_person_is_deactivated_opens_no_session(user):
     seen = User.objects.get(pk=user.pk)
     User.objects.filter(pk=user.pk).update(is_active=False)
-    assert Session.objects.start(seen, rf.get("/")) is None
+    assert Session.objects.start(seen, SessionDevice(None, "")) is None
 
 
-def test_session_that_has_just_ended_gives_no_other_one(user, rf):
-    ended = Session.objects.start(user, rf.get("/"))
-    Session.objects.end_all_of(user)
-    assert Session.objects.start(user, rf.get("/"), by=ended) is None
+def test_session_that_has_just_ended_gives_no_other_one(user):
+    ended = Session.objects.start(user, SessionDevice(None, ""))
+    Session.objects.sign_out_user(user)
+    assert Session.objects.start(user, SessionDevice(None, ""), by=ended) is None
 
 
 def test_django_itself_does_not_believe_the_cookie_of_an_ended_session(user):
     browser = Client()
     browser.force_login(user)
-    Session.objects.end_all_of(user)
+    Session.objects.sign_out_user(user)
     request = browser.get("/api/login").wsgi_request
     assert not request.user.is_authenticated
     assert not async_to_sync(request.auser)().is_authenticated

@@ -14,13 +14,11 @@ from records.db.clock import database_now
 from records.models import SoftDeletable
 from users.delivery import deliver_due
 from users.mail import queue_deletion_reminder
-from users.models import User
-from users.outbox import QueuedMail
-from users.sessions import RateLimit, Session, SpentToken
+from users.models import QueuedMail, RateLimit, Session, SpentToken, User
 
-REMINDED_BEFORE = timedelta(days=1)
+REMINDER_LEAD = timedelta(days=1)
 #: Seconds that the command waits for the mail server.
-MAILED_WITHIN = 60
+MAX_MAIL_SECONDS = 60
 
 
 class Command(BaseCommand):
@@ -45,7 +43,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(failures))
 
     def _remind(self, now: datetime) -> list[str]:
-        leaving = User.objects.active().leaving_by(now + REMINDED_BEFORE)
+        leaving = User.objects.active().due_for_deletion(now + REMINDER_LEAD)
         waiting = leaving.filter(deletion_at__gt=now, deletion_reminded_at=None, email__isnull=False)
         queued = len(waiting)
         for user in [] if self.dry_run else waiting:
@@ -59,14 +57,14 @@ class Command(BaseCommand):
         if self.dry_run:
             return []
         # What the mail server does not take by then stays in the queue, and the service sends it.
-        deliver_due(for_at_most=MAILED_WITHIN)
+        deliver_due(max_seconds=MAX_MAIL_SECONDS)
         late = QueuedMail.objects.filter(kind="deletion_reminder").count()
         unqueued = len(waiting) - queued
         failures = [f"{late} reminders could not be mailed yet; the service tries again."] if late else []
         return failures + ([f"{unqueued} reminders found the mail queue full."] if unqueued else [])
 
     def _close_accounts(self, now: datetime) -> list[str]:
-        due = User.all_objects.leaving_by(now)
+        due = User.all_objects.due_for_deletion(now)
         failures = []
         for user in due:
             try:

@@ -1,8 +1,10 @@
+"""Users, for themselves and for staff."""
+
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.db import transaction
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -12,20 +14,18 @@ from rest_framework.response import Response
 
 from records.rest.pagination import RowCount, chosen_fields
 from records.rest.serializers import columns, rows, serializer_for
-from records.rest.views import REASON, RecordViewSet, SoftDeletableViewSet
-from users.confirmation import confirmed_as
+from records.rest.views import REASON, SoftDeletableViewSet
+from users.confirmation import confirmed_password_hash
 from users.filters import UserFilterSet
 from users.models import PROFILE, User
 from users.serializers import (
     MeSerializer,
     NewUserSerializer,
-    SessionSerializer,
     UserDetailSerializer,
     UserSerializer,
 )
-from users.sessions import Session
 
-STOCKS_SHOWN = 100
+MAX_STOCKS = 100
 
 
 class UserViewSet(SoftDeletableViewSet):
@@ -40,8 +40,8 @@ class UserViewSet(SoftDeletableViewSet):
         "me": frozenset({"fields"}),
     }
     put_replaces = False
-    #: The password hash of a caller who has shown to be the owner of their row.
-    confirmed_as: str | None = None
+    #: The password hash of a user who has proved to own their row.
+    confirmed_password_hash: str | None = None
 
     def get_serializer_class(self) -> type[UserSerializer]:
         return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action, UserSerializer)
@@ -49,17 +49,19 @@ class UserViewSet(SoftDeletableViewSet):
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
         is_update = self.action in {"update", "partial_update", "me"}
-        if obj.is_superuser or not is_update:  # `perform_update` knows which columns of others change
-            self._refuse_closed(obj, PROFILE if is_update else ())
+        if obj.is_superuser or not is_update:  # `perform_update` checks the columns that change
+            self._raise_if_forbidden(obj, PROFILE if is_update else ())
 
     def perform_update(self, serializer: Any) -> None:
         user = serializer.instance
         changed = {name for name, value in serializer.validated_data.items() if getattr(user, name, None) != value}
-        if user.pk != self.request.user.pk and changed - PROFILE:  # of one's own row the serializer asks for proof
-            self._refuse_closed(user, changed)
+        if (
+            user.pk != self.request.user.pk and changed - PROFILE
+        ):  # the serializer requires a confirmation for their own
+            self._raise_if_forbidden(user, changed)
         super().perform_update(serializer)
 
-    def _refuse_closed(self, user: User, names: Iterable[str]) -> None:
+    def _raise_if_forbidden(self, user: User, names: Iterable[str]) -> None:
         if user.may_be_changed_by(self.request.user, names):
             return
         if user.is_superuser:
@@ -72,8 +74,8 @@ class UserViewSet(SoftDeletableViewSet):
         own = list(columns(UserSerializer))
         names = chosen_fields(request.query_params, UserSerializer, extra=("stocks", "stocks_total"))
         user_id = self.row_id()
-        wanted = own if names is None else [name for name in names if name in own]
-        row = self.row(self.get_queryset().filter(pk=user_id), wanted or ["id"])
+        selected = own if names is None else [name for name in names if name in own]
+        row = self.row(self.get_queryset().filter(pk=user_id), selected or ["id"])
         if names is None or {"stocks", "stocks_total"} & set(names):
             row |= self._holdings(user_id)
         return Response(row if names is None else {name: row[name] for name in names})
@@ -83,18 +85,18 @@ class UserViewSet(SoftDeletableViewSet):
         holdings = model.objects.visible_to(self.request.user).filter(owner_id=user_id)
         serializer_class = serializer_for(model)
         selected = rows(holdings.order_by("id"), serializer_class).annotate(stocks_total=RowCount(holdings))
-        stocks = list(selected.values(*columns(serializer_class), "stocks_total")[:STOCKS_SHOWN])
+        stocks = list(selected.values(*columns(serializer_class), "stocks_total")[:MAX_STOCKS])
         totals = [stock.pop("stocks_total") for stock in stocks]
         return {"stocks": stocks, "stocks_total": totals[0] if totals else 0}
 
     @extend_schema(
         parameters=[
             REASON,
-            OpenApiParameter("permanent", bool, description="Superusers only: remove the rows for good."),
+            OpenApiParameter("permanent", bool, description="Superusers only: remove the rows permanently."),
         ]
     )
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a user, and with them their stocks."""
+        """Delete a user and their stocks."""
         permanent = request.query_params.get("permanent", "false").lower()
         if permanent not in {"true", "false"}:
             raise ValidationError({"permanent": ["Must be true or false."]})
@@ -108,45 +110,20 @@ class UserViewSet(SoftDeletableViewSet):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _change(self, queryset: QuerySet, *, partial: bool) -> Response:
-        # Before the row's transaction, so that a wrong guess stays counted.
+        # Before the transaction of the row, so that a wrong guess stays counted.
         if self.row_id() == self.request.user.pk:
-            self.confirmed_as = confirmed_as(self.request)
+            self.confirmed_password_hash = confirmed_password_hash(self.request)
         return super()._change(queryset, partial=partial)
 
     def get_serializer_context(self) -> dict[str, Any]:
-        return {**super().get_serializer_context(), "confirmed_as": self.confirmed_as}
+        return {**super().get_serializer_context(), "confirmed_password_hash": self.confirmed_password_hash}
 
     @extend_schema(methods=["PUT", "PATCH"], request=MeSerializer)
     @action(detail=False, methods=["get", "put", "patch"])
     def me(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show or change the caller's own row."""
+        """Show or change your own row."""
         self.kwargs["id"] = str(request.user.pk)
         own = User.objects.filter(pk=request.user.pk)
         if request.method in {"PUT", "PATCH"}:
             return self._change(own, partial=True)
         return Response(self.row(own, chosen_fields(request.query_params, MeSerializer)))
-
-
-class SessionViewSet(RecordViewSet):
-    """The devices the caller is signed in on."""
-
-    queryset = Session.objects.all()
-    serializer_class = SessionSerializer
-    sort_fields = ("id", "created_at", "refreshed_at")
-    default_sort = "-created_at"
-
-    def get_queryset(self) -> QuerySet[Session]:
-        if getattr(self, "swagger_fake_view", False):
-            return Session.objects.none()
-        present: Any = self.request.auth
-        is_present = ExpressionWrapper(Q(pk=present.pk), BooleanField())
-        return Session.objects.alive().visible_to(self.request.user).annotate(current=is_present)
-
-    def perform_destroy(self, instance: Session) -> None:
-        instance.sign_out()
-
-    @extend_schema(responses={204: None}, operation_id="auth_sessions_end_all")
-    def end_all(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Sign out on every device, this one included."""
-        Session.objects.end_all_of(self.request.user)
-        return Response(status=status.HTTP_204_NO_CONTENT)

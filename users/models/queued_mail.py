@@ -1,4 +1,4 @@
-"""The queue of mails. A row is written in the transaction of what it tells of, and sent by `users.delivery`."""
+"""The queue of mails. A mail is queued in the transaction of its event, and sent by `users.delivery`."""
 
 import logging
 from datetime import datetime, timedelta
@@ -11,16 +11,20 @@ from django.utils import timezone
 
 logger = logging.getLogger(__name__)
 
-#: Mails that may wait at once: a mail server that is down must not fill the database.
-MOST_QUEUED = 10_000
-#: How long a mail is tried before it is given up.
-LIFETIME = timedelta(hours=12)
-#: How long a mail belongs to the process that claimed it. Longer than sending may take; afterwards it is sent again.
-LEASE = timedelta(seconds=25)
-FIRST_RETRY = timedelta(seconds=5)
-LONGEST_RETRY = timedelta(minutes=10)
+#: Highest number of queued mails, so that the database does not fill up while the mail server is down.
+MAX_QUEUED = 10_000
 
-#: Sent when a mail was queued, in the transaction that queued it.
+#: How long to try to send a mail.
+LIFETIME = timedelta(hours=12)
+
+#: How long a claimed mail is reserved for its process: longer than sending may take. Then it is sent again.
+LEASE = timedelta(seconds=25)
+
+FIRST_RETRY_DELAY = timedelta(seconds=5)
+
+MAX_RETRY_DELAY = timedelta(minutes=10)
+
+#: Sent in the transaction that queues a mail.
 mail_queued = Signal()
 
 
@@ -28,8 +32,8 @@ class QueuedMailQuerySet(QuerySet["QueuedMail"]):
     def enqueue(
         self, kind: str, *, user_id: int | None, to: str | None, lifetime: timedelta = LIFETIME, **context: Any
     ) -> bool:
-        """Queue a mail; return False if the queue is full. Two statements, whoever it is for."""
-        if self.order_by()[:MOST_QUEUED].count() >= MOST_QUEUED:
+        """Queue a mail; return False if the queue is full. Always takes two statements."""
+        if self.order_by()[:MAX_QUEUED].count() >= MAX_QUEUED:
             logger.error("The mail queue is full: a mail (%s) to user %s is not sent.", kind, user_id)
             return False
         now = timezone.now()
@@ -46,7 +50,7 @@ class QueuedMailQuerySet(QuerySet["QueuedMail"]):
         return True
 
     def claim(self) -> "QueuedMail | None":
-        """Take the next mail that is due; for LEASE no other process gets it."""
+        """Reserve the next mail that is due, for LEASE; return None if there is none."""
         now = timezone.now()
         due = self.filter(due_at__lte=now).order_by("due_at", "id")
         if not due.exists():  # a transaction would take SQLite's write lock
@@ -65,10 +69,10 @@ class QueuedMailQuerySet(QuerySet["QueuedMail"]):
 
 
 class QueuedMail(models.Model):
-    """A mail that is still to be sent: what it tells, and to whom.
+    """A mail that has not been sent yet.
 
-    A token is made when the mail is sent, so that none is in the database. A mail to nobody (`user_id` is null) is
-    composed and not sent: asking for a password reset costs the same for unknown addresses.
+    Tokens are created when the mail is sent, so that the database holds none. A mail without a user (`user_id` is
+    null) is composed but not sent, so that a password reset takes the same time for unknown addresses.
     """
 
     kind = models.CharField(max_length=30, help_text="Name of the mail's template.")
@@ -90,13 +94,13 @@ class QueuedMail(models.Model):
         return f"{self.kind} to user {self.user_id}"
 
     def retry_later(self, error: Exception) -> None:
-        """Release the mail until its next attempt, or give it up when there will be none."""
-        delay = min(FIRST_RETRY * 2 ** min(self.attempts - 1, 20), LONGEST_RETRY)
+        """Schedule the next attempt, or give up if the mail expires before it."""
+        delay = min(FIRST_RETRY_DELAY * 2 ** min(self.attempts - 1, 20), MAX_RETRY_DELAY)
         due_at = timezone.now() + delay
         if due_at >= self.expires_at:
             self.give_up(error)
             return
-        # Not if the lease has run out and another process tries it now.
+        # Not if the lease has expired and another process is trying.
         QueuedMail.objects.filter(pk=self.pk, attempts=self.attempts).update(due_at=due_at)
         logger.warning(
             "A mail (%s) could not be sent to user %s: %s. Attempt %d, the next in %d s.",
@@ -105,7 +109,7 @@ class QueuedMail(models.Model):
 
     def give_up(self, error: Exception) -> None:
         self.delete()
-        # Without the error's text: a mail server may quote what it was sent.
+        # Without the text of the error, in which a mail server may quote the mail.
         logger.error(
             "A mail (%s) could not be sent to user %s: %s. It is given up after %d attempts.",
             self.kind, self.user_id, type(error).__name__, self.attempts,

@@ -1,0 +1,73 @@
+"""Authentication of API requests by access tokens."""
+
+from typing import Any
+
+import jwt
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from users.access_tokens import read_access_token
+from users.models import Session, User
+
+ENDED = "This session has ended. Please log in again."
+
+INVALID = "The access token is invalid or expired."
+
+
+class AnonymousAPIUser(AnonymousUser):
+    """The user of an unauthenticated API request."""
+
+    def may(self, verb: str, model: type[Model]) -> bool:
+        return False
+
+
+class AccessTokenAuthentication(BaseAuthentication):
+    """Authenticate `Authorization: Bearer <access token>` by one query for session and user."""
+
+    def authenticate(self, request: Request) -> tuple[User, Session] | None:
+        scheme, _, token = get_authorization_header(request).partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        try:
+            claims = read_access_token(token.decode("ascii"))
+        except (jwt.InvalidTokenError, UnicodeDecodeError):
+            raise AuthenticationFailed(INVALID) from None
+        alive = Session.objects.alive().with_now().select_related("user")
+        session = alive.filter(pk=claims.session_id, user_id=claims.user_id).first()
+        if session is None:
+            raise AuthenticationFailed(ENDED)
+        if not claims.is_current(session.now):
+            raise AuthenticationFailed(INVALID)
+        request._request.login_session = session  # type: ignore[attr-defined]
+        return session.user, session
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class AccessTokenScheme(OpenApiAuthenticationExtension):
+    target_class = AccessTokenAuthentication
+    name = ["accessToken", "password"]
+
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]  # alternatives
+
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
+        login = "/api/v1/auth/login"
+        return [
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": f"The `access_token` of `POST {login}`.",
+            },
+            {
+                "type": "oauth2",
+                "flows": {"password": {"tokenUrl": login, "scopes": {}}},
+                "description": "Username or e-mail address, and password. Client id and secret are ignored.",
+            },
+        ]

@@ -1,0 +1,91 @@
+"""Login with a username or an e-mail address and a password."""
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.contrib.auth.models import Permission
+from django.db.models import Q
+from django.http import HttpRequest
+
+from records.exceptions import TooManyAttemptsError
+from records.http.client_address import client_network
+from users import passwords
+from users.events import record_event
+from users.models import User
+from users.models.rate_limit import Counter, Limit, RateLimit
+from users.models.session import hash_token
+
+FAILURES_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
+FAILURES_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
+#: Refusals that are recorded in the audit log.
+RECORDED_REFUSALS = Limit("login-refused", 10, timedelta(minutes=15))
+#: Characters of a password. Longer ones are not hashed, because a form may send a megabyte.
+MAX_PASSWORD_LENGTH = 1024
+
+
+class AccountBackend(ModelBackend):
+    """Log users in by username or e-mail address, with a limit to failed attempts.
+
+    Serves the API, the browsable API and the admin. An attempt costs one password hash, whether or not the account
+    exists. An account or address with too many failures is refused by TooManyAttemptsError, whatever the password.
+    """
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> User | None:
+        if username is None or password is None or "\0" in username or len(password) > MAX_PASSWORD_LENGTH:
+            return None
+        user = User.all_objects.with_login(username).first()
+        try:
+            authenticated = self._check(user, password, _failure_counters(user, username, request))
+        except TooManyAttemptsError:
+            # Cap recorded refusals so that an attacker cannot flood the audit log.
+            network = client_network(request) if request else None
+            if not RateLimit.objects.count_attempt((RECORDED_REFUSALS, network or username.lower()[:60])):
+                record_event("login", user.pk if user else None, "failure")
+            raise
+        if authenticated is None:
+            record_event("login", user.pk if user else None, "failure")
+        return authenticated
+
+    def _check(self, user: User | None, password: str, counters: list[Counter]) -> User | None:
+        raise_if_exhausted(RateLimit.objects.seconds_to_wait(*counters))
+        # Check the password first so that inactive and deleted accounts take the same time.
+        is_correct = user.check_password(password) if user else passwords.check(password, UNUSABLE_PASSWORD_PREFIX)
+        if user is None or not is_correct or user.is_deleted or not self.user_can_authenticate(user):
+            raise_if_exhausted(RateLimit.objects.count_attempt(*counters))
+            return None
+        # Check again, so that a correct guess does not pass beside concurrent wrong ones that exhaust the limit.
+        raise_if_exhausted(RateLimit.objects.seconds_to_wait(*counters))
+        RateLimit.objects.reset(*counters[0])
+        return user
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """Return the user's own and their groups' permissions, by one query per request."""
+        if not user_obj.is_active or user_obj.is_anonymous or obj is not None:
+            return set()
+        if not hasattr(user_obj, "_permissions"):
+            granted = Permission.objects.all()
+            if not user_obj.is_superuser:
+                granted = granted.filter(Q(user=user_obj) | Q(group__user=user_obj)).distinct()
+            names = granted.order_by().values_list("content_type__app_label", "codename")
+            user_obj._permissions = {f"{app}.{codename}" for app, codename in names}
+        permissions: set[str] = user_obj._permissions
+        return permissions
+
+
+def raise_if_exhausted(wait: int) -> None:
+    """Raise TooManyAttemptsError if there are seconds to wait."""
+    if wait:
+        minutes = math.ceil(wait / 60)
+        raise TooManyAttemptsError(f"Too many failed attempts. Please try again in {minutes} min.", wait)
+
+
+def _failure_counters(user: User | None, username: str, request: HttpRequest | None) -> list[Counter]:
+    """Return what a failed login is counted for: the account, or the unknown name, and the address."""
+    account = str(user.pk) if user else f"?{hash_token(username.lower())}"
+    network = client_network(request) if request else None
+    return [(FAILURES_OF_ACCOUNT, account)] + ([(FAILURES_FROM_ADDRESS, network)] if network else [])
