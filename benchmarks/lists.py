@@ -16,9 +16,9 @@ from django.db import connection
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 
-from records.rest.keyset import Position, sort_keys
+from records.rest.columns import select_columns
+from records.rest.pagination.keyset import Position, sort_keys
 from records.rest.renderers import ORJSONRenderer
-from records.rest.serializers import rows
 from stocks.models import Stock
 from stocks.serializers import StockSerializer
 from stocks.views import StockViewSet
@@ -131,7 +131,7 @@ def instances(people: People) -> None:
         return JSONRenderer().render(PlainSerializer(first.all(), many=True).data)
 
     def columns() -> bytes:
-        return ORJSONRenderer().render(list(rows(first.all(), StockSerializer)))
+        return ORJSONRenderer().render(list(select_columns(first.all(), StockSerializer)))
 
     def endpoint() -> bytes:
         return client.get("/api/v1/stocks?size=100&count=none").content

@@ -23,7 +23,7 @@ from django.conf import settings
 
 from config.wsgi import application as wsgi_application
 from records.http.bodies import UNREAD_BODY, UnreadBodyError
-from records.rest.parsers import PayloadTooLarge
+from records.http.limits import BODY_TOO_LARGE
 from users.delivery import courier
 
 logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ async def _read_unsized(protocol: Any) -> bytes:
 
 def _refuse_large(size: int) -> None:
     if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        raise UnreadBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, PayloadTooLarge.default_detail)
+        raise UnreadBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LARGE)
 
 
 def _respond(environ: dict[str, Any], protocol: Any) -> None:

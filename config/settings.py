@@ -561,7 +561,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "stocks", "description": "Stocks that users hold: everybody sees their own, staff see all."},
         {"name": "admin", "description": "The audit log, and undoing what it tells of."},
     ],
-    "POSTPROCESSING_HOOKS": ["records.rest.schema.finish"],
+    "POSTPROCESSING_HOOKS": ["records.rest.schema.components.add_components"],
 }
 
 env.refuse_misspelt_names(".env", _env_file_lines)

@@ -40,7 +40,8 @@ from records.models import SoftDeletable
 from records.models.relations import cascades_delete
 from records.rest.audit_log.names import api_names_of_type
 from records.rest.errors import ConflictResponse
-from records.rest.pagination import DEEPEST_OFFSET, EXACT_UP_TO, can_estimate, estimated_count
+from records.rest.pagination.counting import MAX_EXACT_COUNT, can_estimate, estimated_count
+from records.rest.pagination.parameters import MAX_OFFSET
 
 #: How many rows a confirmation page names, and how many are logged one by one.
 SAMPLE = 100
@@ -60,7 +61,7 @@ class BoundedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         queryset: Any = self.object_list
-        most = EXACT_UP_TO if can_estimate(queryset) else DEEPEST_OFFSET
+        most = MAX_EXACT_COUNT if can_estimate(queryset) else MAX_OFFSET
         counted = queryset.order_by()[: most + 1].count()
         if counted <= most:
             return counted

@@ -1,4 +1,4 @@
-"""What people hold."""
+"""Stocks that users hold."""
 
 from collections import Counter
 from datetime import timedelta
@@ -20,22 +20,23 @@ from users.models import User
 
 PRICE_DIGITS, PRICE_DECIMALS = 15, 4
 SHARE_DECIMALS = 6
-# Of indices (^GSPC), currencies (EURUSD=X, BTC/USD), companies (M&M), exchanges (NYSE:GE). In a bracket expression.
+#: Signs in the symbols of indices (^GSPC), currencies (EURUSD=X), companies (M&M) and exchanges (NYSE:GE), in an
+#: order that is valid in a bracket expression.
 SYMBOL_SIGNS = ".^=&/:_-"
 SYMBOL_MESSAGE = "Use letters, digits and the characters . - ^ = & / : _ only."
 
 
 class SymbolField(models.CharField):
-    """A ticker symbol; whoever stores or looks for `aapl` means `AAPL`."""
+    """A ticker symbol, in upper case: `aapl` is stored and looked up as `AAPL`."""
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
-        # No other letters are stored; ß, whose upper case is SS, finds nothing.
+        # ASCII only: the upper case of ß is SS, which could be a symbol.
         return value.upper() if isinstance(value, str) and value.isascii() else value
 
 
 class GrandTotal(Func):
-    """The sum of a group's count over all groups."""
+    """The sum of an aggregate over all groups."""
 
     function = "SUM"
     window_compatible = True
@@ -46,15 +47,15 @@ class StockQuerySet(SoftDeletableQuerySet):
         return self.filter(is_active=True)
 
     def worth(self) -> Any:
-        """Rows of name, positions, quantity, value, price (quantity-weighted mean), share (0–1) and the totals.
+        """Return name, positions, quantity, value, price (quantity-weighted mean), share (0–1) and totals by symbol.
 
-        One aggregate query; the largest value first.
+        Takes one query. The largest value comes first.
         """
         value = ExactSum("price", "quantity")
         return (
             self.order_by()
             .values("name")
-            # `value` first: behind it, "quantity" means the sum.
+            # `value` first, because "quantity" means the sum afterwards.
             .annotate(value=value, positions=Count("id"), quantity=ExactSum("quantity"))
             .annotate(
                 price=ExactQuotient("value", "quantity", PRICE_DECIMALS),
@@ -67,13 +68,13 @@ class StockQuerySet(SoftDeletableQuerySet):
         )
 
     def reprice(self, prices: dict[str, Decimal]) -> dict[str, int]:
-        """Set the price of these symbols' active stocks, in one UPDATE; how many each symbol had."""
-        chosen = self.active().filter(name__in=prices)
+        """Set the price of the active stocks of these symbols; return the number of stocks by symbol."""
+        stocks = self.active().filter(name__in=prices)
         with transaction.atomic(using=self._write_alias()):
-            # In the order of ids, so that two of these at once wait for each other instead of deadlocking.
-            locked = chosen.order_by("id").select_for_update(no_key=True)
+            # In the order of ids, so that concurrent calls wait instead of deadlocking.
+            locked = stocks.order_by("id").select_for_update(no_key=True)
             counts = Counter(locked.values_list("name", flat=True))
-            chosen.update(price=Mapped("name", prices, Stock._meta.get_field("price")))
+            stocks.update(price=Mapped("name", prices, Stock._meta.get_field("price")))
         return dict(counts)
 
     reprice.alters_data = True  # type: ignore[attr-defined]
@@ -81,19 +82,19 @@ class StockQuerySet(SoftDeletableQuerySet):
 
 class StockManager(LiveManager.from_queryset(StockQuerySet)):  # type: ignore[misc]
     def get_by_natural_key(self, username: str, name: str, created_at: str, position: int = 0) -> "Stock":
-        """Return the stock of a fixture's natural key, deleted or not; several are told apart by `position`."""
+        """Return the stock with a natural key, deleted or not. `position` distinguishes stocks with the same key."""
         moment = parse_datetime(created_at)
         if moment is None:
             raise self.model.DoesNotExist
         of_owner = self.model.all_objects.using(self.db).filter(owner__username=username, name=name)
-        found = list(of_owner.filter(created_at=moment).order_by("id"))
-        if position >= len(found) and moment.microsecond % 1000 == 0:
-            # Older fixtures have milliseconds only.
+        stocks = list(of_owner.filter(created_at=moment).order_by("id"))
+        if position >= len(stocks) and moment.microsecond % 1000 == 0:
+            # Older fixtures have times in milliseconds.
             end = moment + timedelta(milliseconds=1)
-            found += of_owner.filter(created_at__gt=moment, created_at__lt=end).order_by("id")
-        if position >= len(found):
+            stocks += of_owner.filter(created_at__gt=moment, created_at__lt=end).order_by("id")
+        if position >= len(stocks):
             raise self.model.DoesNotExist
-        return found[position]
+        return stocks[position]
 
 
 class Stock(SoftDeletable):
@@ -155,13 +156,13 @@ class Stock(SoftDeletable):
         return f"{self.quantity} {self.name}"
 
     def natural_key(self) -> tuple[str | int, ...]:
-        """Return owner, symbol and time; then the position among the stocks that share them, unless it is the first."""
+        """Return owner, symbol and time, and the position among the stocks with the same three unless it is 0."""
         key = (self.owner.username, self.name.upper(), self.created_at.isoformat())
         if self.pk is None:
             position = occurrence((Stock, key))
         else:
-            namesakes = Stock.all_objects.using(self._state.db).filter(owner_id=self.owner_id, name=self.name)
-            position = namesakes.filter(created_at=self.created_at, pk__lt=self.pk).count()
+            same_key = Stock.all_objects.using(self._state.db).filter(owner_id=self.owner_id, name=self.name)
+            position = same_key.filter(created_at=self.created_at, pk__lt=self.pk).count()
         return (*key, position) if position else key
 
     natural_key.dependencies = ["users.user"]  # type: ignore[attr-defined]

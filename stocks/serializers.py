@@ -6,12 +6,14 @@ from rest_framework.exceptions import ValidationError
 
 from records.db.validators import GreaterThanValidator
 from records.http.hints import excerpt
-from records.rest.serializers import BigIntegerField, DecimalField, DictField, OwnedSerializer, StrictSerializer
+from records.rest.fields import BigIntegerField, DecimalField, DictField
+from records.rest.serializers import OwnedSerializer, StrictSerializer, register
 from stocks.models import PRICE_DECIMALS, PRICE_DIGITS, Stock
 
-MOST_SYMBOLS = 1_000
+MAX_SYMBOLS = 1_000
 
 
+@register
 class StockSerializer(OwnedSerializer):
     class Meta:
         model = Stock
@@ -22,7 +24,7 @@ class StockSerializer(OwnedSerializer):
 
 
 class OwnedStockSerializer(StockSerializer):
-    """A stock of the user that the path names."""
+    """A stock of the user in the path."""
 
     class Meta(StockSerializer.Meta):
         read_only_fields = [*StockSerializer.Meta.read_only_fields, "user_id"]
@@ -33,10 +35,10 @@ class OwnedStockSerializer(StockSerializer):
 
 class PricesSerializer(StrictSerializer):
     prices = DictField(
-        max_length=MOST_SYMBOLS,
+        max_length=MAX_SYMBOLS,
         child=DecimalField(PRICE_DIGITS, PRICE_DECIMALS, validators=[GreaterThanValidator(0)]),
         allow_empty=False,
-        help_text=f"Symbol → new price, up to {MOST_SYMBOLS:,} symbols.",
+        help_text=f"Symbol → new price, up to {MAX_SYMBOLS:,} symbols.",
     )
 
     def validate_prices(self, prices: dict[str, Any]) -> dict[str, Any]:
@@ -45,10 +47,10 @@ class PricesSerializer(StrictSerializer):
                 Stock._meta.get_field("name").clean(symbol, None)
             except ModelValidationError as error:
                 raise ValidationError({excerpt(symbol): error.messages}) from None
-        raised = {symbol.upper(): price for symbol, price in prices.items()}
-        if len(raised) < len(prices):
+        by_symbol = {symbol.upper(): price for symbol, price in prices.items()}
+        if len(by_symbol) < len(prices):
             raise ValidationError("A symbol is named twice, in upper and in lower case.")
-        return raised
+        return by_symbol
 
 
 class RepriceResultSerializer(serializers.Serializer):

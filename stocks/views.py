@@ -7,7 +7,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from records.rest.views import SoftDeletableViewSet, StrictView, not_found, typed_id
+from records.rest.views import SoftDeletableViewSet, StrictView, not_found, parse_id
 from stocks.filters import StockFilterSet
 from stocks.models import Stock
 from stocks.serializers import (
@@ -27,8 +27,8 @@ class StockViewSet(SoftDeletableViewSet):
     search_fields = ("name",)
     sort_fields = ("id", "name", "price", "quantity", "created_at")
 
-    def verb(self) -> str | None:
-        return "change" if self.action == "reprice" else super().verb()
+    def required_verb(self) -> str | None:
+        return "change" if self.action == "reprice" else super().required_verb()
 
     @extend_schema(
         request=PricesSerializer,
@@ -49,15 +49,15 @@ class StockViewSet(SoftDeletableViewSet):
 
 
 def visible_user_id(request: Request, text: str) -> int:
-    """The id in a path under /users/, if the caller may see that user."""
-    user_id = typed_id(User, text)
+    """Return the id in a path under /users/; raise NotFound if the user may not see that user."""
+    user_id = parse_id(User, text)
     if user_id != request.user.pk and not User.objects.visible_to(request.user).filter(pk=user_id).exists():
         raise not_found(User, text)
     return user_id
 
 
 class UserStocksViewSet(StockViewSet):
-    """The stocks of the user that the path names."""
+    """The stocks of the user in the path."""
 
     path_model = User
     serializer_class = OwnedStockSerializer
@@ -81,7 +81,7 @@ class UserPortfolioView(StrictView):
 
     @extend_schema(responses=UserPortfolioSerializer, operation_id="users_portfolio_retrieve")
     def get(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the path
-        """What the user's active stocks are worth, by symbol."""
+        """Value the active stocks of a user, by symbol."""
         user_id = visible_user_id(request, id)
         symbols = list(Stock.objects.visible_to(request.user).filter(owner_id=user_id).active().worth())
         totals = {name: symbols[0][f"total_{name}"] if symbols else 0 for name in ("positions", "quantity", "value")}

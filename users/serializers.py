@@ -5,7 +5,9 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 
-from records.rest.serializers import BigIntegerField, RecordSerializer, StrictSerializer, serializer_for
+from records.rest.columns import serializer_for
+from records.rest.fields import BigIntegerField
+from records.rest.serializers import RecordSerializer, StrictSerializer, register
 from users.authentication.backend import MAX_PASSWORD_LENGTH
 from users.mail import QueueFullError, count_mail, queue_change_of_address
 from users.mail_tokens import CHANGE_EMAIL
@@ -49,6 +51,7 @@ EXAMPLES = {
 }
 
 
+@register
 class UserSerializer(RecordSerializer):
     current_password = PasswordField(
         required=False,
@@ -71,9 +74,9 @@ class UserSerializer(RecordSerializer):
             "email": {"allow_blank": False},
         }
 
-    def open_fields(self, user: Any) -> set[str]:
+    def writable_staff_fields(self, user: Any) -> set[str]:
         superuser_only = set() if user is None or getattr(user, "is_superuser", False) else {"is_superuser"}
-        return super().open_fields(user) - superuser_only
+        return super().writable_staff_fields(user) - superuser_only
 
     def validate_email(self, email: str | None) -> str | None:
         return User.objects.normalize_email(email)
@@ -209,6 +212,7 @@ class RegisteredSerializer(UserSerializer):
         fields = [*UserSerializer.Meta.fields, "verification_mail"]
 
 
+@register
 class SessionSerializer(RecordSerializer):
     current = serializers.BooleanField(read_only=True, help_text="Whether this request came by it.")
 

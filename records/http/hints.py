@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Collection
 
 #: Errors that one answer names; beyond that it says how many there are.
-MOST_ERRORS = 100
+MAX_ERRORS = 100
 
 #: Suggestions in one answer: each compares a name with every known one.
-MOST_HINTS = 10
+MAX_HINTS = 10
 
 LONGEST_NAME = 60
 

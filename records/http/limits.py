@@ -1,4 +1,4 @@
-"""Bounds on a request, checked before anything reads it, so that its cost stays in proportion to its size."""
+"""Limits of a request, checked before anything reads it."""
 
 import re
 from collections.abc import Callable
@@ -9,49 +9,55 @@ from django.http import HttpRequest, HttpResponse
 
 from records.http.problems import problem_response
 
-LONGEST_URL = 8 * 1024
-LONGEST_HEADERS = 32 * 1024
-MOST_PARAMETERS = 100
+MAX_URL_BYTES = 8 * 1024
+MAX_HEADER_BYTES = 32 * 1024
+MAX_PARAMETERS = 100
+BODY_TOO_LARGE = "The request body is larger than 1 MiB."
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 _COOKIE_ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 class RequestLimitMiddleware:
-    """Refuses TRACE, and URLs, headers and bodies that are larger than any request of ours needs."""
+    """Refuse TRACE, and URLs, headers and bodies that are larger than any valid request.
+
+    This is the one check of the size of bodies. Servers and WSGI adapters read at most one byte more than the limit of
+    a body without a Content-Length, and pass its length on.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if refusal := _refusal(request):
+        if refusal := _target_refusal(request) or _body_refusal(request):
             return refusal
         if "\\" in request.META.get("HTTP_COOKIE", ""):
             request.COOKIES = parse_cookies(get_str_from_wsgi(request.META, "HTTP_COOKIE", ""))
         return self.get_response(request)
 
 
-def _refusal(request: HttpRequest) -> HttpResponse | None:
-    meta = request.META
-    query = meta.get("QUERY_STRING", "")
+def _target_refusal(request: HttpRequest) -> HttpResponse | None:
+    query = request.META.get("QUERY_STRING", "")
     if request.method == "TRACE":
         return problem_response(request, 405, 'Method "TRACE" not allowed.', {"Allow": METHODS})
-    # Quoting makes at most 12 characters of one.
-    if 12 * len(request.path + query) > LONGEST_URL and len(request.get_full_path()) > LONGEST_URL:
-        return problem_response(request, 414, f"The URL is longer than {LONGEST_URL // 1024} KiB.")
-    if sum(len(name) + len(value) for name, value in meta.items() if name.startswith("HTTP_")) > LONGEST_HEADERS:
-        return problem_response(request, 431, f"The headers are longer than {LONGEST_HEADERS // 1024} KiB.")
-    if query.count("&") >= MOST_PARAMETERS:
-        return problem_response(request, 400, f"The URL has more than {MOST_PARAMETERS} parameters.")
-    if not request.path.startswith("/api/v1/") and _body_length(request) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        # The API's views check their own. Django would read uploads of any size to look for a CSRF token.
-        return problem_response(request, 413, "The request body is larger than 1 MiB.")
+    # Quoting turns one character into at most 12.
+    if 12 * len(request.path + query) > MAX_URL_BYTES and len(request.get_full_path()) > MAX_URL_BYTES:
+        return problem_response(request, 414, f"The URL is longer than {MAX_URL_BYTES // 1024} KiB.")
+    headers = (item for item in request.META.items() if item[0].startswith("HTTP_"))
+    if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+        return problem_response(request, 431, f"The headers are longer than {MAX_HEADER_BYTES // 1024} KiB.")
+    if query.count("&") >= MAX_PARAMETERS:
+        return problem_response(request, 400, f"The URL has more than {MAX_PARAMETERS} parameters.")
     return None
 
 
-def _body_length(request: HttpRequest) -> int:
+def _body_refusal(request: HttpRequest) -> HttpResponse | None:
     length = request.META.get("CONTENT_LENGTH") or "0"
-    return int(length[:19]) if length.isascii() and length.isdecimal() else 0
+    if not length.isascii() or not length.isdecimal():
+        return problem_response(request, 400, "The Content-Length is not a number.")
+    if len(length) > 18 or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return problem_response(request, 413, BODY_TOO_LARGE)
+    return None
 
 
 def parse_cookies(header: str) -> dict[str, str]:

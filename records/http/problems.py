@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 from records import context
 from records.db.availability import unavailability
 from records.exceptions import TooManyAttemptsError
-from records.http.hints import MOST_ERRORS
+from records.http.hints import MAX_ERRORS
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -29,9 +29,9 @@ def problem_body(status: int, detail: str, errors: dict[str, list[str]] | None =
         "detail": detail,
     }
     if errors:
-        body["errors"] = dict(islice(errors.items(), MOST_ERRORS))
-    if errors and len(errors) > MOST_ERRORS:
-        body["detail"] = f"{detail} {len(errors) - MOST_ERRORS:,} more errors are not shown."
+        body["errors"] = dict(islice(errors.items(), MAX_ERRORS))
+    if errors and len(errors) > MAX_ERRORS:
+        body["detail"] = f"{detail} {len(errors) - MAX_ERRORS:,} more errors are not shown."
     return body | {"request_id": context.request_id()}
 
 

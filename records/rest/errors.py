@@ -1,7 +1,8 @@
-"""Every error as a problem detail (RFC 9457), from whichever source."""
+"""The mapping of errors to HTTP statuses and problem details (RFC 9457)."""
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -19,18 +20,18 @@ from rest_framework.views import exception_handler
 from records.db.availability import UNAVAILABLE, sqlstate, unavailability
 from records.db.constraints import violation_of
 from records.exceptions import ConflictError, FieldError, TooManyAttemptsError, UnavailableError
-from records.http.hints import MOST_ERRORS, excerpt
+from records.http.hints import MAX_ERRORS, excerpt
 from records.http.problems import RETRY_AFTER_SECONDS, problem_body, problem_page
+from records.rest.columns import api_names
 from records.rest.parsers import PayloadTooLarge
-from records.rest.serializers import api_names
 
 logger = logging.getLogger(__name__)
 
-#: Faults of the request as a whole; they become the problem's `detail`.
+#: Key of errors that concern the whole request; they become the `detail` of the problem.
 GENERAL = api_settings.NON_FIELD_ERRORS_KEY
 
-#: A message or a field's name may quote what was sent.
-LONGEST_TEXT = 500
+#: Characters of a message or the name of a field, which may quote the request.
+MAX_TEXT_LENGTH = 500
 
 
 class ConflictResponse(exceptions.APIException):
@@ -65,22 +66,22 @@ class Throttled(exceptions.Throttled):
 
 
 def problem_from_exception(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's exception handler; None lets Django log the crash and answer 500."""
+    """Handle exceptions for DRF. Return None for crashes, which Django logs and answers by 500."""
     exc = _as_api_exception(exc)
     if isinstance(exc, ServiceUnavailable) and _is_browsable(context.get("request")):
-        # The page of the browsable API would ask the database for the user.
+        # The page of the browsable API would query the database for the user.
         return problem_page(exc.status_code, str(exc.detail), headers={"Retry-After": str(exc.wait)})
     response = exception_handler(exc, context)
     if response is None:
         return None
     errors: dict[str, list[str]] = getattr(exc, "errors", {})
-    detail = _sentence(exc)
+    detail = _detail(exc)
     if isinstance(exc, exceptions.ValidationError):
         errors = _flatten(exc.detail)
         general = errors.pop(GENERAL, [])
         detail = " ".join(general) or _summary(errors)
     body = problem_body(response.status_code, detail, errors)
-    # The browsable API shows each error beside its field: it finds the form behind the data.
+    # The browsable API displays each error beside its field, and finds the form through the data.
     serializer = getattr(getattr(exc, "detail", None), "serializer", None)
     response.data = ReturnDict(body, serializer=serializer) if serializer is not None else body
     return response
@@ -90,7 +91,7 @@ def _is_browsable(request: Any) -> bool:
     return getattr(getattr(request, "accepted_renderer", None), "format", "") == "api"
 
 
-def _sentence(exc: Exception) -> str:
+def _detail(exc: Exception) -> str:
     detail = getattr(exc, "detail", None)
     if isinstance(exc, exceptions.MethodNotAllowed) or not isinstance(detail, (list, dict)):
         return str(detail if detail is not None else exc) or "Not found."
@@ -99,24 +100,24 @@ def _sentence(exc: Exception) -> str:
 
 def _summary(errors: dict[str, list[str]]) -> str:
     if len(errors) > 1:
-        named = ", ".join(islice(errors, MOST_ERRORS))
-        return f"{len(errors):,} fields are at fault: {named}{', …' if len(errors) > MOST_ERRORS else '.'}"
+        named = ", ".join(islice(errors, MAX_ERRORS))
+        return f"{len(errors):,} fields are at fault: {named}{', …' if len(errors) > MAX_ERRORS else '.'}"
     [(name, [message, *_])] = errors.items()
     return message if f"'{name}'" in message else f"{name}: {message}"
 
 
 def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
-    """Nested errors under dotted names: `{"prices": {"AAPL": […]}}` becomes `{"prices.AAPL": […]}`."""
+    """Return nested errors under dotted names: `{"prices": {"AAPL": […]}}` becomes `{"prices.AAPL": […]}`."""
     if isinstance(detail, dict):
         flat: dict[str, list[str]] = {}
         for key, value in detail.items():
-            # A fault of a nested whole is a fault of the field that holds it.
-            own = excerpt(str(key), LONGEST_TEXT)
+            # An error of a nested object belongs to the field that contains it.
+            own = excerpt(str(key), MAX_TEXT_LENGTH)
             path = name if key == GENERAL and name else f"{name}.{own}" if name else own
             flat |= _flatten(value, path)
         return flat
     if isinstance(detail, list):
-        texts = [_text(item) for item in islice(detail, MOST_ERRORS) if not isinstance(item, (dict, list))]
+        texts = [_text(item) for item in islice(detail, MAX_ERRORS) if not isinstance(item, (dict, list))]
         flat = {name or GENERAL: texts} if texts else {}
         for index, item in enumerate(detail):
             if isinstance(item, (dict, list)):
@@ -127,32 +128,20 @@ def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
 
 def _text(detail: Any) -> str:
     text = str(detail)
-    # A lone surrogate cannot be sent back.
-    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode() + ("…" if len(text) > LONGEST_TEXT else "")
+    # Lone surrogates cannot be encoded.
+    return text[:MAX_TEXT_LENGTH].encode("utf-8", "replace").decode() + ("…" if len(text) > MAX_TEXT_LENGTH else "")
 
 
-def _as_api_exception(exc: Exception) -> Exception:
-    if isinstance(exc, ConflictError):
-        return ConflictResponse(exc)
-    if isinstance(exc, TooManyAttemptsError):
-        return Throttled(exc)
-    if isinstance(exc, UnavailableError):
-        return ServiceUnavailable(exc.message, exc.wait)
-    if isinstance(exc, ModelValidationError):
-        details = exc.message_dict if hasattr(exc, "error_dict") else {GENERAL: exc.messages}
-        return exceptions.ValidationError({GENERAL if key == "__all__" else key: text for key, text in details.items()})
-    if isinstance(exc, RequestDataTooBig):
-        return PayloadTooLarge()
-    if isinstance(exc, (TooManyFieldsSent, TooManyFilesSent)):
-        return exceptions.ParseError("The form has too many fields.")
-    if isinstance(exc, (SuspiciousOperation, UnreadablePostError)):
-        return exceptions.ParseError("The request could not be read.")
-    if isinstance(exc, (RedisError, sqlite3.Error)):  # Django wraps the errors of its own databases
-        logger.error("Cache unavailable: %s", exc)
-        return ServiceUnavailable("The cache cannot be reached at the moment. Please try again.")
-    if isinstance(exc, Error):
-        return _from_database(exc)
-    return exc
+def _from_model_validation(exc: ModelValidationError) -> exceptions.ValidationError:
+    details = exc.message_dict if hasattr(exc, "error_dict") else {GENERAL: exc.messages}
+    return exceptions.ValidationError(
+        {GENERAL if name == "__all__" else name: messages for name, messages in details.items()}
+    )
+
+
+def _from_cache(exc: Exception) -> ServiceUnavailable:
+    logger.error("Cache unavailable: %s", exc)
+    return ServiceUnavailable("The cache cannot be reached at the moment. Please try again.")
 
 
 def _from_database(exc: Error) -> Exception:
@@ -177,3 +166,24 @@ def from_constraint(exc: IntegrityError) -> exceptions.ValidationError:
         return exceptions.ValidationError("This conflicts with what is stored.")
     name = api_names(violation.model).get(violation.field, violation.field) or GENERAL
     return exceptions.ValidationError({name: [violation.message]})
+
+
+#: Errors outside of DRF → the DRF exception that carries their status. The first match wins.
+_CONVERSIONS: list[tuple[tuple[type[Exception], ...], Callable[[Any], Exception]]] = [
+    ((ConflictError,), ConflictResponse),
+    ((TooManyAttemptsError,), Throttled),
+    ((UnavailableError,), lambda exc: ServiceUnavailable(exc.message, exc.wait)),
+    ((ModelValidationError,), _from_model_validation),
+    ((RequestDataTooBig,), lambda exc: PayloadTooLarge()),
+    ((TooManyFieldsSent, TooManyFilesSent), lambda exc: exceptions.ParseError("The form has too many fields.")),
+    ((SuspiciousOperation, UnreadablePostError), lambda exc: exceptions.ParseError("The request could not be read.")),
+    ((RedisError, sqlite3.Error), _from_cache),  # Django wraps the errors of its own databases
+    ((Error,), _from_database),
+]
+
+
+def _as_api_exception(exc: Exception) -> Exception:
+    for types, convert in _CONVERSIONS:
+        if isinstance(exc, types):
+            return convert(exc)
+    return exc

@@ -187,6 +187,11 @@ class SoftDeletableFilterSet(RecordFilterSet):
 
 
 class RecordFilterBackend(DjangoFilterBackend):
+    @staticmethod
+    def parameter_names(view: Any) -> frozenset[str]:
+        """Return the names of the query parameters that the filter set of the view declares."""
+        return frozenset(view.filterset_class.base_filters if view.filterset_class else ())
+
     def to_html(self, request: Request, queryset: QuerySet, view: Any) -> str:
         return ""  # its form sends every empty field along
 
@@ -195,6 +200,10 @@ class SearchBackend(BaseFilterBackend):
     """`search`: text that any of the view's `search_fields` contains, whatever the case."""
 
     parameter = "search"
+
+    @classmethod
+    def parameter_names(cls, view: Any) -> frozenset[str]:
+        return frozenset({cls.parameter} if getattr(view, "search_fields", ()) else ())
 
     def filter_queryset(self, request: Request, queryset: QuerySet, view: Any) -> QuerySet:
         text = request.query_params.get(self.parameter, "").strip()

@@ -1,4 +1,4 @@
-"""The answer to OPTIONS, and what pages say of a view."""
+"""The response to OPTIONS, and the descriptions of views on pages."""
 
 import inspect
 from typing import Any

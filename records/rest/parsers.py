@@ -1,4 +1,4 @@
-"""JSON as people mean it: no duplicate keys, nothing rounded, nothing that cannot be stored as text."""
+"""Strict parsing of JSON: no duplicate keys, no rounded numbers, limited size and depth."""
 
 import json
 import re
@@ -6,26 +6,26 @@ from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from typing import Any
 
-from django.conf import settings
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import JSONParser
 
 from records.http.hints import excerpt
+from records.http.limits import BODY_TOO_LARGE
 
-# Beyond this a digit string is no number that any field takes; a Decimal carries it to its field's own error.
-LONGEST_INTEGER = 30
-MOST_ITEMS = 10_000
-DEEPEST = 100
+#: Digits of an integer. Longer ones become Decimals, because int() takes quadratic time; their field refuses them.
+MAX_INTEGER_DIGITS = 30
+MAX_ITEMS = 10_000
+MAX_DEPTH = 100
 
-# Also matches a text without an end, so that no search starts again within it.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+# Also matches an unterminated string, so that no search starts inside of it.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _NOT_EMPTY = re.compile(rb"[\[{](?!\s*+[\]}])")
 _BRACKETS = re.compile(rb"[\[{\]}]")
 
 
 class PayloadTooLarge(APIException):
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    default_detail = "The request body is larger than 1 MiB."
+    default_detail = BODY_TOO_LARGE
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -38,43 +38,41 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) <= LONGEST_INTEGER else Decimal(digits)
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else Decimal(digits)
 
 
 def _decimal(digits: str) -> Decimal:
     try:
         return Decimal(digits)
-    except InvalidOperation:  # an exponent beyond all bounds
+    except InvalidOperation:  # the exponent is too large
         return Decimal("NaN")
 
 
 def check_bounds(body: bytes) -> None:
-    """Refuse JSON with too many keys and items, on all levels together, or nested too deep, before it is parsed."""
-    if len(body) <= MOST_ITEMS and body.count(b"[") + body.count(b"{") <= DEEPEST:
+    """Raise ParseError for JSON with too many keys and items or too many levels, before it is parsed."""
+    if len(body) <= MAX_ITEMS and body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
-    structure = _TEXT.sub(b"0", body)
-    # Each container but the outermost is an item itself, and has one item more than commas unless it is empty.
+    structure = _STRING.sub(b"0", body)
+    # Each container except the outermost is an item, and a container has one item more than commas unless it is empty.
     items = structure.count(b"[") + structure.count(b"{") - 1
-    if items <= MOST_ITEMS:
+    if items <= MAX_ITEMS:
         items = structure.count(b",") + len(_NOT_EMPTY.findall(structure))
-    if items > MOST_ITEMS:
-        raise ParseError(f"The JSON of the request body has more than {MOST_ITEMS:,} keys and items.")
+    if items > MAX_ITEMS:
+        raise ParseError(f"The JSON of the request body has more than {MAX_ITEMS:,} keys and items.")
     depth = 0
     for bracket in _BRACKETS.finditer(structure):
         depth += 1 if bracket[0] in b"[{" else -1
         if depth <= 0:
-            return  # the end, or invalid
-        if depth > DEEPEST:
+            return  # the end of the JSON, or invalid
+        if depth > MAX_DEPTH:
             raise ParseError("The JSON of the request body is nested too deep.")
 
 
 class StrictJSONParser(JSONParser):
-    """Numbers with a point arrive as Decimal, exactly as they were written; NaN and Infinity reach their field."""
+    """Parse decimal numbers as Decimal, with all digits. NaN and Infinity are passed on to their field."""
 
     def parse(self, stream, media_type=None, parser_context=None) -> Any:
-        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise PayloadTooLarge
+        body = stream.read()
         check_bounds(body)
         try:
             data = json.loads(

@@ -1,29 +1,29 @@
-"""Who may act: an owner on their own rows, staff by Django's model permissions. Who may see is `visible_to`."""
+"""Who may act on rows: their owner, and staff with Django's model permissions. `visible_to` decides who sees them."""
 
 from typing import Any
 
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 
-#: What an action of a viewset needs of Django's model permissions. Reads need none: rows that are out of sight are 404.
+#: Action of a viewset → verb of the model permission that it needs. Reads need none: invisible rows are 404.
 VERBS = {"create": "add", "update": "change", "partial_update": "change", "destroy": "delete", "restore": "change"}
 
 
 class RecordPermission(IsAuthenticated):
-    """Owners may do the view's `owner_actions` to their rows; everything else takes the model permission.
+    """Owners may take the view's `owner_actions` on their rows; everything else needs the model permission.
 
-    Without an account one may read what is public.
+    Everyone may read public rows.
     """
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        reads = request.method in SAFE_METHODS and getattr(view.model, "is_public", False)
-        if not reads and not super().has_permission(request, view):
+        is_public_read = request.method in SAFE_METHODS and getattr(view.model, "is_public", False)
+        if not is_public_read and not super().has_permission(request, view):
             return False
-        verb = view.verb()
-        is_owners = view.model.owned_by is not None and view.action in view.owner_actions
-        return view.detail or verb is None or is_owners or request.user.may(verb, view.model)
+        verb = view.required_verb()
+        is_owner_action = view.model.owned_by is not None and view.action in view.owner_actions
+        return view.detail or verb is None or is_owner_action or request.user.may(verb, view.model)
 
     def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
-        verb = view.verb()
+        verb = view.required_verb()
         if verb is None:
             return True
         owned_by = view.model.owned_by

@@ -1,4 +1,4 @@
-"""The quota of the caller, on every answer of the API."""
+"""The headers `RateLimit` and `RateLimit-Policy`."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from records.rest.throttles import AnonymousThrottle
 
 
 class RateLimitMiddleware:
-    """Adds `RateLimit` and `RateLimit-Policy`, from the numbers that the throttle of the view had.
+    """Add the rate limit headers to every response of the API, with the numbers of the view's throttle.
 
-    An answer given before a view counts the request, such as 413, 414 or an unknown path, shows the quota of the
-    address and uses none of it. Where the counters cannot be reached there are no headers.
+    Responses that no view returns, such as 413 or 414, are not counted and have the quota of the address. Without the
+    cache there are no headers.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -26,6 +26,7 @@ class RateLimitMiddleware:
 
     def _headers(self, request: HttpRequest) -> dict[str, str]:
         if hasattr(request, "rate_limit"):
-            return request.rate_limit
+            headers: dict[str, str] = request.rate_limit
+            return headers
         throttle = AnonymousThrottle()
         return throttle.peek(throttle.address_key(request))

@@ -1,4 +1,4 @@
-"""Rows as they come from the database to JSON, and the browsable page around it."""
+"""Renderers of responses: JSON by orjson, and the pages of the browsable API."""
 
 from decimal import Decimal
 from typing import Any
@@ -17,10 +17,10 @@ OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 def _default(value: Any) -> Any:
     if isinstance(value, Decimal):
-        # A plain JSON number with every digit the database holds, which a float would not keep.
+        # A JSON number with all digits, which a float would round.
         digits = format(value, "f")
         return orjson.Fragment(digits.rstrip("0").rstrip(".") if "." in digits else digits)
-    return str(value)  # a lazy text
+    return str(value)  # lazy translations
 
 
 class ORJSONRenderer(BaseRenderer):
@@ -42,7 +42,7 @@ class ORJSONRenderer(BaseRenderer):
 
 
 class StrictContentNegotiation(DefaultContentNegotiation):
-    """`format` is a parameter like any other: a bad value is named."""
+    """Return 400, not 404, for an unknown value of the parameter `format`."""
 
     def filter_renderers(self, renderers, format):  # noqa: A002 — DRF's name
         try:
@@ -53,7 +53,7 @@ class StrictContentNegotiation(DefaultContentNegotiation):
 
 
 class RecordBrowsableAPIRenderer(BrowsableAPIRenderer):
-    """DRF's page; the form of a detail page starts with the row's values, though reads build no instances."""
+    """DRF's browsable API, with the values of the row in the form of a detail page."""
 
     def get_default_renderer(self, view):
         return ORJSONRenderer()
@@ -63,7 +63,7 @@ class RecordBrowsableAPIRenderer(BrowsableAPIRenderer):
         return content.decode() if isinstance(content, bytes) else content
 
     def get_breadcrumbs(self, request) -> list[tuple[str, str]]:
-        # DRF also asks for each path with a slash at its end, which no route has.
+        # DRF also tries each path with a trailing slash.
         return [(name, url) for name, url in super().get_breadcrumbs(request) if url == "/" or not url.endswith("/")]
 
     def get_context(self, data, accepted_media_type, renderer_context) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One spelling of every path, with and without its last slash."""
+"""Routes without a trailing slash."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,12 @@ from rest_framework.routers import APIRootView, DefaultRouter
 
 from records.models import Record
 from records.rest.audit_log.views import HistoryViewSet
-from records.rest.schema import RecordSchema
+from records.rest.schema.auto_schema import RecordSchema
 from records.rest.views import StrictMixin
 
 
 class OptionalSlashMiddleware:
-    """`/api/v1/stocks/` is `/api/v1/stocks`, for every method, with no redirect; the admin keeps its own slashes."""
+    """Serve `/api/v1/stocks/` as `/api/v1/stocks`, for every method and without a redirect; except in the admin."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -26,13 +26,13 @@ class OptionalSlashMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         path = request.path_info
         if path.endswith("/") and path != "/" and not path.startswith("/admin/"):
-            # request.path stays as it was asked: links are made from it.
+            # request.path stays unchanged, because links are built from it.
             request.path_info = path[:-1]
         return self.get_response(request)
 
 
 class RootView(StrictMixin, APIRootView):
-    """Every collection of the service."""
+    """The root of the API."""
 
     permission_classes = (AllowAny,)
     name = "API"
@@ -51,14 +51,14 @@ class RecordRouter(DefaultRouter):
     """Routes without a trailing slash, and a root that lists every collection."""
 
     include_format_suffixes = False
-    include_root_view = False  # it stands at /api/v1, without the slash that an included route begins behind
+    include_root_view = False  # it is routed at /api/v1, where an included route would end with a slash
     APIRootView = RootView
 
     def __init__(self) -> None:
         super().__init__(trailing_slash=False)
 
     def get_urls(self) -> list[Any]:
-        """Each resource's, with the history of its rows."""
+        """Return the routes of each resource, with the history of its rows."""
         registry: list[tuple[str, Any, str]] = self.registry
         histories = [
             path(

@@ -1,4 +1,4 @@
-"""How many requests a caller may make, counted together by all workers that share a cache."""
+"""Rate limits, counted together by all workers that share a cache."""
 
 import logging
 import math
@@ -25,24 +25,24 @@ T = TypeVar("T")
 
 #: How a cache fails: Redis, the file of SharedCounters, and the sockets and files of other backends.
 CACHE_ERRORS = (RedisError, sqlite3.Error, OSError)
-#: A cache that takes longer than this to fail is left alone for a while: each question costs a thread that time.
+#: A cache that takes longer than this to fail is not used for PAUSE_SECONDS, because each attempt blocks a thread.
 SLOW_SECONDS = 0.1
 PAUSE_SECONDS = 5
-#: The log tells of a cache that stays down this often.
-TOLD_EVERY_SECONDS = 30
+#: Seconds between log lines about a cache that stays down.
+LOG_INTERVAL_SECONDS = 30
 
 
 class Outage:
-    """A cache that fails at the moment: from when on it is asked again, and the log told again."""
+    """A failing cache: the times, by time.monotonic(), until which it is neither used nor logged."""
 
-    ask_at = tell_at = 0.0
+    use_at = log_at = 0.0
 
     def note(self, error: Exception, took: float) -> None:
         now = monotonic()
         if took > SLOW_SECONDS:
-            self.ask_at = now + PAUSE_SECONDS
-        if now >= self.tell_at:
-            self.tell_at = now + TOLD_EVERY_SECONDS
+            self.use_at = now + PAUSE_SECONDS
+        if now >= self.log_at:
+            self.log_at = now + LOG_INTERVAL_SECONDS
             logger.error("Cache unavailable, requests are not throttled: %s", error)
 
 
@@ -50,10 +50,10 @@ _outages: WeakKeyDictionary[BaseCache, Outage] = WeakKeyDictionary()
 
 
 class SlidingThrottle(SimpleRateThrottle):
-    """Two counters a caller, of this period and the one before, which counts for the part of it still in sight.
+    """A sliding window of two counters for each client: the current period and a share of the previous one.
 
-    DRF's own keeps the time of every request, reads all and writes all back: of two at once one is lost, and 600 of
-    them are 5 KB to carry for each request. Here a request costs two reads and one atomic addition.
+    DRF stores the time of every request and writes the whole list back, which loses concurrent requests and moves 5 KB
+    for 600 of them. Here a request costs two reads and one atomic increment.
     """
 
     duration: int
@@ -64,62 +64,62 @@ class SlidingThrottle(SimpleRateThrottle):
         return caches["throttles"]
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Count the request, and return False if it is one too many. Without the cache every request is allowed."""
-        caller = self.get_cache_key(request, view)
-        if caller is None or self.rate is None:
+        """Count the request; return False if it exceeds the limit. Without the cache every request is allowed."""
+        client = self.get_cache_key(request, view)
+        if client is None or self.rate is None:
             return True
-        is_allowed = self._ask_cache(lambda: self._count(request, caller))
+        is_allowed = self._use_cache(lambda: self._count(request, client))
         return is_allowed is not False
 
-    def _ask_cache(self, ask: Callable[[], T]) -> T | None:
-        """Return what `ask` returns, or None while the cache is away."""
+    def _use_cache(self, operation: Callable[[], T]) -> T | None:
+        """Return the result of `operation`, or None while the cache is unavailable."""
         cache, started = self.cache, monotonic()
         outage = _outages.get(cache)
-        if outage is not None and started < outage.ask_at:
+        if outage is not None and started < outage.use_at:
             return None
         try:
-            answer = ask()
+            result = operation()
         except CACHE_ERRORS as error:
             _outages.setdefault(cache, Outage()).note(error, monotonic() - started)
             return None
         if outage is not None:
             _outages.pop(cache, None)
             logger.warning("Cache available again: requests are throttled.")
-        return answer
+        return result
 
-    def _count(self, request: Request, caller: str) -> bool:
-        present, previous = self._counters(caller)
-        self.cache.add(present, 0, self.duration * 2)
+    def _count(self, request: Request, client: str) -> bool:
+        current, previous = self._counters(client)
+        self.cache.add(current, 0, self.duration * 2)
         self.before = self.cache.get(previous, 0)
         try:
-            self.now = self.cache.incr(present)
-        except ValueError:  # dropped since: the cache is full or was restarted
+            self.now = self.cache.incr(current)
+        except ValueError:  # the cache dropped the counter
             return True
         used = self.before * (1 - self.elapsed / self.duration) + self.now
         request._request.rate_limit = self._headers(used)  # type: ignore[attr-defined]
         if used <= self.num_requests:
             return True
-        self.cache.decr(present)  # who is refused is not counted, and let in as soon as there is room
+        self.cache.decr(current)  # refused requests are not counted
         return False
 
-    def peek(self, caller: str) -> dict[str, str]:
-        """Return the caller's headers without counting a request; none while the cache is away."""
-        return self._ask_cache(lambda: self._peek(caller)) or {}
+    def peek(self, client: str) -> dict[str, str]:
+        """Return the headers of the client without counting a request; {} while the cache is unavailable."""
+        return self._use_cache(lambda: self._peek(client)) or {}
 
-    def _peek(self, caller: str) -> dict[str, str]:
-        present, previous = self._counters(caller)
-        self.before, self.now = self.cache.get(previous, 0), self.cache.get(present, 0)
+    def _peek(self, client: str) -> dict[str, str]:
+        current, previous = self._counters(client)
+        self.before, self.now = self.cache.get(previous, 0), self.cache.get(current, 0)
         return self._headers(self.before * (1 - self.elapsed / self.duration) + self.now)
 
-    def _counters(self, caller: str) -> tuple[str, str]:
+    def _counters(self, client: str) -> tuple[str, str]:
         self.elapsed = time.time() % self.duration
         number = int(time.time() // self.duration)
-        return f"{caller}:{number}", f"{caller}:{number - 1}"
+        return f"{client}:{number}", f"{client}:{number - 1}"
 
     def _headers(self, used: float) -> dict[str, str]:
-        """Policy and quota as in draft-ietf-httpapi-ratelimit-headers-10."""
+        """Return the headers of draft-ietf-httpapi-ratelimit-headers-10."""
         remaining = max(0, math.floor(self.num_requests - used))
-        # With something left until this period's count starts anew, else until one more is allowed.
+        # Seconds until the period ends, or until another request is allowed if none remains.
         wanted = self.now + 1 if used <= self.num_requests else self.now
         seconds = math.ceil(self.duration - self.elapsed) if remaining else self._wait_for(wanted)
         return {
@@ -128,15 +128,15 @@ class SlidingThrottle(SimpleRateThrottle):
         }
 
     def wait(self) -> float:
-        """Seconds until one more request is allowed, a period at most."""
+        """Return the seconds until another request is allowed, at most one period."""
         return self._wait_for(self.now)
 
     def _wait_for(self, number: float) -> int:
-        """Seconds until so many requests of this period are allowed."""
+        """Return the seconds until this number of requests is allowed in the current period."""
         room = self.num_requests - number
         if self.before and room >= 0:
             return max(1, math.ceil(self.duration * (1 - room / self.before) - self.elapsed))
-        # Not in this period: in the next one, when what was counted in this has faded enough.
+        # In the next period, when the share of this one has become small enough.
         faded = self.duration * (1 - (self.num_requests - 1) / max(1, number - 1))
         return min(self.duration, max(1, math.ceil(self.duration - self.elapsed + faded)))
 
@@ -161,21 +161,21 @@ class UserThrottle(SlidingThrottle):
 
 
 class SharedCounters(BaseCache):
-    """Numbers that all workers of one machine share, in a SQLite file; several machines share a Redis.
+    """Counters in a SQLite file, which all workers of one machine share. Several machines need Redis.
 
-    Django's cache in files loses what is counted at the same time, and its cache in the database would cost each
-    request a query or more. They need not outlive the machine, so nothing waits for the disk.
+    Django's file cache loses concurrent increments, and its database cache takes at least one query per request. The
+    counters need not survive a crash, so that no write waits for the disk.
     """
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
         self._location = location
-        self._own = threading.local()
+        self._local = threading.local()
 
     def _execute(self, statement: str, *values: Any) -> Any:
-        if not hasattr(self._own, "connection"):
-            self._own.connection = self._connect()
-        return self._own.connection.execute(statement, values).fetchone()
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+        return self._local.connection.execute(statement, values).fetchone()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._location, timeout=5, isolation_level=None)
@@ -187,7 +187,7 @@ class SharedCounters(BaseCache):
                 )
                 break
             except sqlite3.OperationalError:
-                # Of workers that start at once one makes the file, and SQLite lets nobody wait for that.
+                # Another worker is creating the file, and SQLite does not wait for that.
                 if attempt == 100:
                     raise
                 time.sleep(0.02)
@@ -200,15 +200,15 @@ class SharedCounters(BaseCache):
         return self._execute("INSERT OR IGNORE INTO counters VALUES (?, ?, ?) RETURNING 1", *row) is not None
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        found = self._execute("SELECT value FROM counters WHERE key = ?", self.make_and_validate_key(key, version))
-        return found[0] if found else default
+        row = self._execute("SELECT value FROM counters WHERE key = ?", self.make_and_validate_key(key, version))
+        return row[0] if row else default
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         statement = "UPDATE counters SET value = value + ? WHERE key = ? RETURNING value"
-        found = self._execute(statement, delta, self.make_and_validate_key(key, version))
-        if found is None:
+        row = self._execute(statement, delta, self.make_and_validate_key(key, version))
+        if row is None:
             raise ValueError(f"There is no counter {key!r}.")
-        return found[0]
+        return row[0]
 
     def clear(self) -> None:
         self._execute("DELETE FROM counters")

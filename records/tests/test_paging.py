@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.db import connection
 
-from records.rest import pagination
+from records.rest.pagination import counting
 
 STOCKS = "/api/v1/stocks"
 HOSTILE_NUMBERS = ["abc", "", "1.5", "-1", "+1", "%C2%B2", "0x10"]
@@ -187,7 +187,7 @@ def test_largest_page_is_two_hundred(owner, five):
 
 
 def test_exact_count_counts_past_the_bound(owner, five, monkeypatch):
-    monkeypatch.setattr(pagination, "EXACT_UP_TO", 3)
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 3)
     body = owner.get(f"{STOCKS}?size=1&count=exact").json()
     assert (body["total"], body["total_is_estimate"], body["pages"]) == (5, False, 5)
 
@@ -200,7 +200,7 @@ def test_no_count_leaves_totals_null(owner, five):
 
 @pytest.mark.parametrize("query", ["size=1", "size=1&count=estimated", "limit=1"])
 def test_count_past_the_bound_is_an_estimate_where_the_database_has_one(owner, five, monkeypatch, query):
-    monkeypatch.setattr(pagination, "EXACT_UP_TO", 3)
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 3)
     body = owner.get(f"{STOCKS}?{query}").json()
     assert body["total_is_estimate"] is can_estimate
     assert (body["links"]["last"] is None) is can_estimate
@@ -208,13 +208,13 @@ def test_count_past_the_bound_is_an_estimate_where_the_database_has_one(owner, f
 
 
 def test_default_count_is_exact_up_to_the_bound(owner, five, monkeypatch):
-    monkeypatch.setattr(pagination, "EXACT_UP_TO", 5)
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
     body = owner.get(f"{STOCKS}?size=1").json()
     assert (body["total"], body["total_is_estimate"]) == (5, False)
 
 
 def test_count_is_exact_where_the_end_is_in_sight(owner, five, monkeypatch):
-    monkeypatch.setattr(pagination, "EXACT_UP_TO", 3)
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 3)
     body = owner.get(f"{STOCKS}?page=3&size=2&count=estimated").json()
     assert (body["total"], body["total_is_estimate"]) == (5, False)
 

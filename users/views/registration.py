@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from records.rest.serializers import rows
+from records.rest.columns import select_columns
 from users import mail
 from users.events import record_event
 from users.mail_tokens import CHANGE_EMAIL, VERIFY_EMAIL, has_purpose
@@ -36,7 +36,7 @@ class RegisterView(PublicView):
         with record_attempt("register", by_owner=True), transaction.atomic():
             serializer.is_valid(raise_exception=True)
             user = serializer.save()
-            [row] = rows(User.objects.filter(pk=user.pk), UserSerializer)
+            [row] = select_columns(User.objects.filter(pk=user.pk), UserSerializer)
             may_send = not mail.count_mail(VERIFY_EMAIL, user.email)
             row["verification_mail"] = "queued" if may_send and mail.queue_verification(user) else "failed"
         location = reverse("user-detail", kwargs={"id": user.pk})

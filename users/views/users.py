@@ -12,9 +12,9 @@ from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from records.rest.pagination import RowCount, chosen_fields
-from records.rest.serializers import columns, rows, serializer_for
-from records.rest.views import REASON, SoftDeletableViewSet
+from records.rest.columns import api_columns, select_columns, serializer_for
+from records.rest.pagination import RowCount, selected_fields
+from records.rest.views import REASON_PARAMETER, SoftDeletableViewSet
 from users.confirmation import confirmed_password_hash
 from users.filters import UserFilterSet
 from users.models import PROFILE, User
@@ -71,11 +71,11 @@ class UserViewSet(SoftDeletableViewSet):
     @extend_schema(responses=UserDetailSerializer)
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show one user, with the first 100 of their stocks by id."""
-        own = list(columns(UserSerializer))
-        names = chosen_fields(request.query_params, UserSerializer, extra=("stocks", "stocks_total"))
+        own = list(api_columns(UserSerializer))
+        names = selected_fields(request.query_params, UserSerializer, extra=("stocks", "stocks_total"))
         user_id = self.row_id()
         selected = own if names is None else [name for name in names if name in own]
-        row = self.row(self.get_queryset().filter(pk=user_id), selected or ["id"])
+        row = self.get_row(self.get_queryset().filter(pk=user_id), selected or ["id"])
         if names is None or {"stocks", "stocks_total"} & set(names):
             row |= self._holdings(user_id)
         return Response(row if names is None else {name: row[name] for name in names})
@@ -84,14 +84,14 @@ class UserViewSet(SoftDeletableViewSet):
         model: Any = User._meta.get_field("stocks").related_model
         holdings = model.objects.visible_to(self.request.user).filter(owner_id=user_id)
         serializer_class = serializer_for(model)
-        selected = rows(holdings.order_by("id"), serializer_class).annotate(stocks_total=RowCount(holdings))
-        stocks = list(selected.values(*columns(serializer_class), "stocks_total")[:MAX_STOCKS])
+        selected = select_columns(holdings.order_by("id"), serializer_class).annotate(stocks_total=RowCount(holdings))
+        stocks = list(selected.values(*api_columns(serializer_class), "stocks_total")[:MAX_STOCKS])
         totals = [stock.pop("stocks_total") for stock in stocks]
         return {"stocks": stocks, "stocks_total": totals[0] if totals else 0}
 
     @extend_schema(
         parameters=[
-            REASON,
+            REASON_PARAMETER,
             OpenApiParameter("permanent", bool, description="Superusers only: remove the rows permanently."),
         ]
     )
@@ -103,17 +103,17 @@ class UserViewSet(SoftDeletableViewSet):
         if permanent == "false":
             return super().destroy(request, *args, **kwargs)
         with transaction.atomic():
-            user = self.locked(User.all_objects.visible_to(request.user))
+            user = self.lock_row(User.all_objects.visible_to(request.user))
             if not request.user.is_superuser:
                 raise PermissionDenied("Only a superuser may remove a user for good.")
             User.all_objects.filter(pk=user.pk).purge()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _change(self, queryset: QuerySet, *, partial: bool) -> Response:
+    def update_row(self, queryset: QuerySet[Any], *, partial: bool) -> Response:
         # Before the transaction of the row, so that a wrong guess stays counted.
         if self.row_id() == self.request.user.pk:
             self.confirmed_password_hash = confirmed_password_hash(self.request)
-        return super()._change(queryset, partial=partial)
+        return super().update_row(queryset, partial=partial)
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "confirmed_password_hash": self.confirmed_password_hash}
@@ -125,5 +125,5 @@ class UserViewSet(SoftDeletableViewSet):
         self.kwargs["id"] = str(request.user.pk)
         own = User.objects.filter(pk=request.user.pk)
         if request.method in {"PUT", "PATCH"}:
-            return self._change(own, partial=True)
-        return Response(self.row(own, chosen_fields(request.query_params, MeSerializer)))
+            return self.update_row(own, partial=True)
+        return Response(self.get_row(own, selected_fields(request.query_params, MeSerializer)))

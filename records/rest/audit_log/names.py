@@ -1,7 +1,7 @@
 """The names under which the API shows the columns of an audited model."""
 
 from records.audit.reversal import record_models
-from records.rest.serializers import api_names
+from records.rest.columns import api_names
 
 
 def api_names_of_type(object_type: str) -> dict[str, str]:

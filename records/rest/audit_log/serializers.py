@@ -4,7 +4,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from records.audit.models import AuditEntry
-from records.rest.serializers import RecordSerializer
+from records.rest.serializers import RecordSerializer, register
 
 #: A change as JSON Schema: the old and the new value, which may be anything.
 CHANGE = {"type": "array", "items": {}, "minItems": 2, "maxItems": 2}
@@ -24,6 +24,7 @@ def _help(name: str) -> str:
     return str(AuditEntry._meta.get_field(name).help_text)  # type: ignore[union-attr]
 
 
+@register
 class AuditEntrySerializer(RecordSerializer):
     object_id = ObjectIdField(read_only=True, help_text=_help("object_id"))
     changes = ChangesField(read_only=True, help_text=_help("changes"))

@@ -18,18 +18,19 @@ from records.exceptions import ConflictError
 from records.rest.audit_log.filters import AuditEntryFilterSet
 from records.rest.audit_log.names import api_names_of_type
 from records.rest.audit_log.serializers import AuditEntrySerializer
+from records.rest.fields import BigIntegerField
 from records.rest.permissions import RecordPermission
-from records.rest.serializers import BigIntegerField, StrictSerializer
-from records.rest.views import ReadOnlyViewSet, not_found, typed_id
+from records.rest.serializers import StrictSerializer
+from records.rest.views import ReadOnlyViewSet, not_found, parse_id
 
 
 class AuditPermission(RecordPermission):
-    """Staff with view permission read the log, with change permission they undo what it tells of."""
+    """Staff with view permission read the audit log, and with change permission undo its entries."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
-        # A method that is not allowed here is that for everybody.
+        # `action` is None for methods that are not allowed, which get 405.
         return view.detail or view.action is None or request.user.may("view", AuditEntry)
 
 
@@ -55,32 +56,33 @@ class AuditEntryViewSet(ReadOnlyViewSet):
     error_statuses: tuple[int, ...] = (403,)
     sort_fields = ("id",)
     default_sort = "-id"
-    helping_columns: ClassVar[tuple[str, ...]] = ("object_type", "user_id")
+    required_columns: ClassVar[tuple[str, ...]] = ("object_type", "user_id")
 
     def get_queryset(self) -> QuerySet:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
         return AuditEntry.objects.visible_to(self.request.user)
 
-    def verb(self) -> str | None:
+    def required_verb(self) -> str | None:
         return "change" if self.action in {"undo", "undo_request"} else None
 
-    def present(self, row: dict[str, Any]) -> None:
-        """Ids and fields as the resource has them that the entry is about."""
+    def format_row(self, row: dict[str, Any]) -> None:
+        """Use the types and names of the resource that the entry is about."""
         if (row.get("object_id") or "").isdecimal():
             row["object_id"] = int(row["object_id"])
         if row.get("changes"):
             names = api_names_of_type(row["object_type"])
-            shown = {name: change for name, change in row["changes"].items() if name != "deletion"}
-            row["changes"] = {names.get(name, name): change for name, change in shown.items()}
+            row["changes"] = {
+                names.get(name, name): change for name, change in row["changes"].items() if name != "deletion"
+            }
 
     @extend_schema(request=None, responses=UndoneSerializer, operation_id="admin_audit_logs_undo_entry")
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Put a row back to what it was before this entry.
+        """Undo the change of one entry.
 
-        That is a new change, which has an entry of its own and can be undone too. Of a creation the row is deleted,
-        with all that belongs to it; of a deletion restored, with what went with it. 409 names the fields that have
+        The undo is a new change, with its own entry, and can be undone too. It deletes a created row with all that
+        belongs to it, and restores a deleted row with all that was deleted with it. 409 names the fields that have
         changed since.
         """
         StrictSerializer(data=request.data).is_valid(raise_exception=True)
@@ -94,7 +96,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
     )
     @action(detail=False, methods=["post"], url_path="undo", serializer_class=UndoRequestSerializer)
     def undo_request(self, request: Request) -> Response:
-        """Put back every row that one request changed, all or none.
+        """Undo all changes of one request, or none.
 
         409 names the rows, and their fields, that have changed since.
         """
@@ -104,23 +106,23 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         if not entries.exists():
             raise ValidationError({"request_id": ["The log knows of no such request."]})
         changing = entries.filter(outcome=AuditEntry.Outcome.SUCCESS, action__in=CHANGES | IRREVERSIBLE.keys())
-        people = set(changing.values_list("user_id", flat=True))
-        if len(people) > 1:
-            # Anybody may call their request what they like.
-            named = ", ".join(sorted(str(person or "null") for person in people))
+        user_ids = set(changing.values_list("user_id", flat=True))
+        if len(user_ids) > 1:
+            # Clients choose their request ids, so that several users may have sent the same one.
+            named = ", ".join(sorted(str(user_id or "null") for user_id in user_ids))
             raise ConflictError(f"Several people used this id: name one of them, by user_id ({named}).")
         return self._undo(entries)
 
-    def _undo(self, entries: QuerySet) -> Response:
+    def _undo(self, entries: QuerySet[Any]) -> Response:
         return Response({"undone": undo(entries, self.request.user), "request_id": context.request_id()})
 
 
-#: As in lists, for those only who may see deleted rows.
-WHO_DELETED = {"deleted_by", "deletion_reason"}
+#: Columns that only users who may see deleted rows may see.
+DELETION_DETAILS = {"deleted_by", "deletion_reason"}
 
 
 class HistoryViewSet(AuditEntryViewSet):
-    """The entries about one row of another resource, for whoever may see the row."""
+    """The entries about one row of a resource, for users who may see the row."""
 
     permission_classes: Any = (RecordPermission,)
     error_statuses = ()
@@ -129,25 +131,25 @@ class HistoryViewSet(AuditEntryViewSet):
 
     @property
     def path_model(self) -> Any:
-        """Whose id is in the path."""
+        """The model of the id in the path, for OpenAPI."""
         return self.resource.queryset.model
 
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if self.action is None:
-            return  # a method that is not allowed, whatever the row
+            return  # the method is not allowed
         model = self.resource.queryset.model
-        self.row_key = typed_id(model, kwargs["id"])
-        self.sees_everything = request.user.may("view", AuditEntry)
-        self.sees_owners = self.sees_everything or request.user.may("view", model)
+        self.row_key = parse_id(model, kwargs["id"])
+        self.may_view_audit_log = request.user.may("view", AuditEntry)
+        self.may_view_rows = self.may_view_audit_log or request.user.may("view", model)
         rows = model.all_objects if request.user.may("view", model) else model.objects
-        found = rows.visible_to(request.user).filter(pk=self.row_key).values_list(model.owned_by or "pk").first()
-        if found is None:
+        owner = rows.visible_to(request.user).filter(pk=self.row_key).values_list(model.owned_by or "pk").first()
+        if owner is None:
             raise not_found(model, kwargs["id"])
-        [self.owner_id] = found
+        [self.owner_id] = owner
 
     def known_parameters(self) -> frozenset[str]:
-        # What is not shown cannot be guessed by filtering either.
+        # A hidden column must not be found out by filtering.
         known = super().known_parameters()
         return known if self.request.user.may("view", AuditEntry) else known - {"request_id"}
 
@@ -159,21 +161,21 @@ class HistoryViewSet(AuditEntryViewSet):
             return AuditEntry.objects.none()
         model = self.resource.queryset.model
         entries = AuditEntry.objects.of_row(model, self.row_key)
-        if self.sees_owners or model.owned_by in {None, model._meta.pk.attname}:
+        if self.may_view_rows or model.owned_by in {None, model._meta.pk.attname}:
             return entries
-        # What was before a row had its present owner is its former owner's.
+        # Entries from before a change of owner belong to the former owner.
         return entries.filter(owner_id=self.owner_id)
 
-    def present(self, row: dict[str, Any]) -> None:
+    def format_row(self, row: dict[str, Any]) -> None:
         is_new_owner = self.resource.queryset.model.owned_by in (row.get("changes") or {})
-        super().present(row)
-        if is_new_owner and not self.sees_owners:
-            # The values that the change of owner replaced are the former owner's too.
+        super().format_row(row)
+        if is_new_owner and not self.may_view_rows:
+            # So do the old values of that change.
             row["changes"] = {name: [None, new] for name, (_, new) in row["changes"].items()}
-        if self.sees_everything:
+        if self.may_view_audit_log:
             return
         if row["user_id"] != self.request.user.pk:
-            # Theirs to know, and the administrators': from where it was done, and what else with it.
+            # Address and request id are visible to the actor and to administrators only.
             row.update({name: None for name in ("ip", "request_id") if name in row})
         if row.get("changes") and not self.may_see_deleted():
-            row["changes"] = {name: each for name, each in row["changes"].items() if name not in WHO_DELETED}
+            row["changes"] = {name: change for name, change in row["changes"].items() if name not in DELETION_DETAILS}

@@ -1,0 +1,79 @@
+"""Counting the rows of a list: exactly up to a limit, beyond it by the planner's estimate."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from django.db.models import IntegerField, QuerySet, Subquery
+
+#: Rows up to which lists are counted exactly, where the database can estimate.
+MAX_EXACT_COUNT = 10_000
+#: Values of the parameter `count`.
+COUNTS = ("exact", "estimated", "none")
+
+
+class RowCount(Subquery):
+    """The number of rows of a query; at most `limit` rows are read."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) matching)"
+    output_field = IntegerField()
+
+    def __init__(self, queryset: QuerySet[Any], limit: int | None = None) -> None:
+        keys = queryset.order_by().values("pk")
+        super().__init__(keys if limit is None else keys[:limit])
+
+
+def estimated_count(queryset: QuerySet[Any]) -> int:
+    """Return the number of rows that PostgreSQL's planner expects. No row is read."""
+    [plan] = json.loads(queryset.order_by().values("pk").explain(format="json"))
+    rows: int = plan["Plan"]["Plan Rows"]
+    return rows
+
+
+def can_estimate(queryset: QuerySet[Any]) -> bool:
+    return connections[queryset.db].vendor == "postgresql"
+
+
+@dataclass
+class Total:
+    """The number of rows of a list; `rows` is None if they were not counted."""
+
+    rows: int | None = None
+    is_estimate: bool = False
+
+    def pages(self, size: int) -> int | None:
+        return None if self.rows is None else -(-self.rows // size)
+
+
+@dataclass
+class Counter:
+    """Counts the rows of one list as its parameter `count` says; `mode` is "" without the parameter."""
+
+    queryset: QuerySet[Any]
+    mode: str
+
+    @property
+    def limit(self) -> int | None:
+        """The number of rows to count at most: None for all, 0 for none."""
+        if self.mode == "none":
+            return 0
+        if self.mode == "exact" or not can_estimate(self.queryset):
+            return None
+        return 0 if self.mode == "estimated" else MAX_EXACT_COUNT + 1
+
+    def total(self, counted: int | None, offset: int, size: int, *, has_more: bool) -> Total:
+        """Return the total of a list of which `size` rows from `offset` on were read.
+
+        `counted` is the number that the query of the rows returned with them; None if there was no row.
+        """
+        if self.mode == "none":
+            return Total()
+        if not has_more and (size or offset == 0):
+            return Total(offset + size)  # the last page was read
+        limit = self.limit
+        if counted is None:
+            counted = self.queryset[:limit].count() if limit != 0 else 0
+        if limit is None or 0 < counted < limit:
+            return Total(counted)
+        return Total(max(estimated_count(self.queryset), counted, offset + size), is_estimate=True)
