@@ -1,4 +1,8 @@
-"""The admin site: what holds for every page of it, whichever model it shows."""
+"""The admin site: one transaction per unsafe request, and 400 or 409 instead of a crash.
+
+This module stays outside of the package `records.admin`: Django imports it while it creates the default site, which
+that package needs.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -20,90 +24,102 @@ from records.rest.errors import from_constraint
 
 logger = logging.getLogger(__name__)
 
-#: What a write raises that lost to another one after its checks had passed.
-LOST = (IntegrityError, RowGoneError, ValidationError)
-#: How often one parameter may be given; each is a condition of the query.
-MOST_REPETITIONS = 20
+#: Errors of a write whose validation passed before another request changed the data.
+WRITE_CONFLICTS = (IntegrityError, RowGoneError, ValidationError)
+#: Each repetition of a query parameter is a condition of the query.
+MAX_REPETITIONS = 20
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 
 
-def reason(error: Exception) -> dict[str, list[str]]:
-    """Return the messages of an error in LOST by field; those about the whole row are under ""."""
+def messages_by_field(error: Exception) -> dict[str, list[str]]:
+    """Return the messages of a write conflict by field. The key "" holds those about the whole row."""
+    messages: dict[str, Any]
     if isinstance(error, ValidationError):
-        found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
+        messages = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
     elif isinstance(error, models.ProtectedError) or not isinstance(error, IntegrityError):
-        found = {"": [str(error.args[0])]}
+        messages = {"": [str(error.args[0])]}
     else:
         detail: Any = from_constraint(error).detail
-        found = detail if isinstance(detail, dict) else {"": detail}
-    return {name: [str(text) for text in texts] for name, texts in found.items()}
+        messages = detail if isinstance(detail, dict) else {"": detail}
+    return {name: [str(text) for text in texts] for name, texts in messages.items()}
 
 
-def sentence(error: Exception) -> str:
-    return " ".join(text for texts in reason(error).values() for text in texts)
+def conflict_text(error: Exception) -> str:
+    return " ".join(text for texts in messages_by_field(error).values() for text in texts)
+
+
+def remember_conflict(request: Any, error: Exception) -> None:
+    """Store the messages of a write conflict for the repeated page."""
+    request._conflict_messages = messages_by_field(error)
+
+
+def conflict_messages(request: Any) -> dict[str, list[str]] | None:
+    """Return the messages that `remember_conflict` stored, if any."""
+    messages: dict[str, list[str]] | None = getattr(request, "_conflict_messages", None)
+    return messages
 
 
 @contextmanager
-def bad_values_refused() -> Iterator[None]:
-    """Answer 400 to values that reach the database unchecked: Django's admin passes ids and filters on as they come."""
+def refuse_bad_values() -> Iterator[None]:
+    """Raise BadRequest for values that the database refuses: Django's admin passes ids and filters on unchecked."""
     try:
         yield
     except (ValueError, ArithmeticError, ValidationError, DataError) as error:
-        raise _refused(error) from error
+        raise _bad_request(error) from error
     except OperationalError as error:
-        # SQLite's word for an exception in a function of Django's, such as REGEXP with half an expression; and
-        # statements that are too complex (class 54).
+        # SQLite reports an exception in one of Django's functions so, such as REGEXP with an invalid expression.
+        # Class 54 contains statements that are too complex.
         if "user-defined function raised exception" not in str(error) and not sqlstate(error).startswith("54"):
             raise
-        raise _refused(error) from error
+        raise _bad_request(error) from error
 
 
-def _refused(error: Exception) -> BadRequest:
-    # A fault of the code would look the same: the log tells where to look.
-    logger.warning("A value was refused in the admin: %s: %r", type(error).__name__, str(error)[:200])
-    return BadRequest("A value of this request is not one that the database can hold.")
+def _bad_request(error: Exception) -> BadRequest:
+    # A bug may raise the same errors: log them so that it can be found.
+    logger.warning("The admin refused a value: %s: %r", type(error).__name__, str(error)[:200])
+    return BadRequest("The request contains a value that the database cannot store.")
 
 
-def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Make each unsafe request one transaction, and answer values that cannot be stored by 400, lost races by 409."""
+def _guard(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Run each unsafe request in one transaction. Answer 400 to unstorable values and 409 to lost races."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        # PostgreSQL cannot store a NUL, and SQLite can: refused alike.
+    def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        # PostgreSQL cannot store NUL and SQLite can: refuse it on both.
         if any("\0" in text for name, texts in request.GET.lists() for text in (name, *texts)):
             raise BadRequest("A parameter contains a NUL character.")
-        if any(len(texts) > MOST_REPETITIONS for _, texts in request.GET.lists()):
+        if any(len(texts) > MAX_REPETITIONS for _, texts in request.GET.lists()):
             raise BadRequest("A parameter is repeated too often.")
         try:
-            with bad_values_refused():
+            with refuse_bad_values():
                 if request.method in SAFE_METHODS:
-                    return _rendered(view(request, *args, **kwargs))
+                    return _render(view(request, *args, **kwargs))
                 with transaction.atomic():
-                    return _rendered(view(request, *args, **kwargs))
+                    return _render(view(request, *args, **kwargs))
         except (IntegrityError, RowGoneError) as error:
-            return problem_page(HTTPStatus.CONFLICT, sentence(error))
+            return problem_page(HTTPStatus.CONFLICT, conflict_text(error))
 
-    return guarded
+    return guarded_view
 
 
-def _rendered(response: Any) -> Any:
-    """Render now what Django would render later, when nobody would catch its errors."""
+def _render(response: Any) -> Any:
+    """Render a template response now: Django renders it later, outside of the error handling here."""
     return response.render() if hasattr(response, "render") else response
 
 
 class RecordAutocompleteView(AutocompleteJsonView):
     def process_request(self, request: HttpRequest) -> Any:
-        found = super().process_request(request)
-        if found[2].auto_created:
-            raise PermissionDenied  # the far end of a relation has no choices, and Django would fail on it
-        return found
+        result = super().process_request(request)
+        if result[2].auto_created:
+            raise PermissionDenied  # Django crashes on a reverse relation, which has no choices
+        return result
 
 
 class RecordAdminSite(admin.AdminSite):
-    """Django's site, with requests that are refused or undone as a whole instead of failing half way."""
+    """Django's admin site with views that succeed or fail as a whole."""
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
-        return super().admin_view(_guarded(view), cacheable)
+        return super().admin_view(_guard(view), cacheable)
 
     def autocomplete_view(self, request: HttpRequest) -> Any:
         return RecordAutocompleteView.as_view(admin_site=self)(request)

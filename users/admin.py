@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.text import Truncator
 
 from records.admin import LargeTableAdmin, ReadOnlyAdmin, RecordAdmin
-from records.forms import RecordForm
+from records.admin.forms import RecordForm
 from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit, User, permissions_of
 from users.models.session import Session, SessionQuerySet
 
@@ -67,7 +67,7 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or self._is_account_open(request, obj))
 
-    def is_open(self, request: HttpRequest, rows: Iterable[User]) -> bool:
+    def may_manage(self, request: HttpRequest, rows: Iterable[User]) -> bool:
         # No row need be read for superusers, and there may be 100,000.
         return request.user.is_superuser or not User.forbidden_keys(request.user, {row.pk: () for row in rows})
 
@@ -91,8 +91,8 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
             return HttpResponseRedirect(reverse("admin:password_change"))
         return super().user_change_password(request, id, form_url)
 
-    def protected(self, rows: Any) -> list[str]:
-        return [*super().protected(rows), *([LAST_SUPERUSER_MESSAGE] if rows.includes_all_superusers() else [])]
+    def deletion_obstacles(self, rows: Any) -> list[str]:
+        return [*super().deletion_obstacles(rows), *([LAST_SUPERUSER_MESSAGE] if rows.includes_all_superusers() else [])]
 
 
 class GuardedDeletion(ReadOnlyAdmin):
@@ -102,12 +102,12 @@ class GuardedDeletion(ReadOnlyAdmin):
         """Return the ids of the users that these rows belong to."""
         return {row.user_id for row in rows}
 
-    def is_open(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
+    def may_manage(self, request: HttpRequest, rows: Iterable[Any]) -> bool:
         user: Any = request.user
         return user.is_superuser or not User.forbidden_keys(user, dict.fromkeys(self.accounts(rows), ()))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+        return super().has_delete_permission(request, obj) and (obj is None or self.may_manage(request, [obj]))
 
 
 @admin.register(Session)
@@ -136,13 +136,13 @@ class SessionAdmin(GuardedDeletion):
 
     @admin.action(description="Sign out the selected devices", permissions=["delete"])
     def end(self, request: HttpRequest, queryset: SessionQuerySet) -> None:
-        if not self.is_open(request, queryset):
+        if not self.may_manage(request, queryset):
             raise PermissionDenied
         self.message_user(request, f"{queryset.sign_out():,} devices are signed out.")
 
-    def remove(self, rows: SessionQuerySet) -> int:
+    def delete_rows(self, rows: SessionQuerySet) -> int:
         rows.sign_out()
-        return super().remove(rows)
+        return super().delete_rows(rows)
 
 
 @admin.register(Identity)
@@ -197,12 +197,12 @@ class GroupAdmin(LargeTableAdmin, DjangoGroupAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_change_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+        return super().has_change_permission(request, obj) and (obj is None or self.may_manage(request, [obj]))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or self.is_open(request, [obj]))
+        return super().has_delete_permission(request, obj) and (obj is None or self.may_manage(request, [obj]))
 
-    def is_open(self, request: Any, groups: Iterable[Group]) -> bool:
+    def may_manage(self, request: Any, groups: Iterable[Group]) -> bool:
         if request.user.is_superuser:
             return True
         chosen = [group.pk for group in groups]

@@ -1,4 +1,4 @@
-"""What a database error means, and whether the database takes writes: the same answers on PostgreSQL and SQLite."""
+"""Classify database errors and detect read-only databases, alike on PostgreSQL and SQLite."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 CONNECTION_FAILED = "08000"
 INSUFFICIENT_PRIVILEGE = "42501"
 
-#: SQLite's result codes (https://www.sqlite.org/rescode.html) with the SQLSTATE that PostgreSQL has for the same case.
+#: SQLite result code (https://www.sqlite.org/rescode.html) → SQLSTATE of the same error on PostgreSQL.
 SQLITE_STATES = {
     "SQLITE_BUSY": "55P03",
     "SQLITE_CANTOPEN": "08001",
@@ -29,7 +29,7 @@ SQLITE_STATES = {
     "SQLITE_PROTOCOL": "55P03",
     "SQLITE_READONLY": "25006",
 }
-#: Cases for which SQLite has one code only, SQLITE_ERROR, told apart by the start of their message.
+#: Start of the message → SQLSTATE, for errors that share SQLite's generic code SQLITE_ERROR.
 SQLITE_MESSAGES = {
     r"no such table": "42P01",
     r"no such column|table \S+ has no column": "42703",
@@ -38,46 +38,46 @@ SQLITE_MESSAGES = {
 
 
 def sqlstate(error: BaseException) -> str:
-    """Return the five-character SQLSTATE of an error of Django's database layer, "" if it has none.
+    """Return the five-character SQLSTATE of an error from Django's database layer, or "" if it has none.
 
-    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    See https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     cause: Any = error.__cause__ or error.__context__
     if isinstance(cause, (DatabaseError, InterfaceError)):
-        return sqlstate(cause)  # such as of TransactionManagementError: the error that broke the transaction
+        return sqlstate(cause)  # the error that broke the transaction, behind a TransactionManagementError
     if isinstance(cause, sqlite3.Error) and (name := getattr(cause, "sqlite_errorname", None)):
-        return _state_of_sqlite(name, str(cause))
+        return _sqlite_state(name, str(cause))
     if code := getattr(cause, "pgcode", None):
-        return code
-    # A connection that cannot be made, or breaks, is reported by the client library, which sets no SQLSTATE.
+        return str(code)
+    # The client library reports connections that fail or break, without an SQLSTATE.
     return CONNECTION_FAILED if isinstance(error, (OperationalError, InterfaceError)) else ""
 
 
-def _state_of_sqlite(name: str, message: str) -> str:
+def _sqlite_state(name: str, message: str) -> str:
     if name == "SQLITE_ERROR":
         return next((state for start, state in SQLITE_MESSAGES.items() if re.match(start, message)), "")
-    # Extended codes continue the name of the primary one: SQLITE_READONLY_DIRECTORY.
+    # The name of an extended code starts with that of the primary code: SQLITE_READONLY_DIRECTORY.
     return SQLITE_STATES.get("_".join(name.split("_")[:2]), "")
 
 
 def is_read_only(connection: BaseDatabaseWrapper) -> bool:
-    """Return True if the database refuses writes at the moment. Costs one query."""
+    """Return True if the database currently refuses writes. Costs one query."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # Also "on" on a standby server, and where a role or database has default_transaction_read_only.
+            # Also "on" on a standby server and with default_transaction_read_only of the role or database.
             cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
-            return cursor.fetchone()[0]
+            return bool(cursor.fetchone()[0])
         cursor.execute(
             "SELECT query_only, (SELECT file FROM pragma_database_list WHERE name = 'main') FROM pragma_query_only"
         )
         query_only, file = cursor.fetchone()
     if query_only or re.search(r"[?&](mode=ro|immutable=1)\b", str(connection.settings_dict["NAME"])):
         return True
-    # SQLite writes its journal beside the file. A database in memory has no file.
+    # SQLite writes its journal to the same directory. An in-memory database has no file.
     return bool(file) and not (os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK))
 
 
-#: Start of an SQLSTATE under which the service is unavailable → message to the client. The longest start wins.
+#: SQLSTATE or its class → message of the 503 response. The longest match wins.
 UNAVAILABLE = {
     "08": "The database cannot be reached at the moment. Please try again.",
     "25006": "The database is read-only at the moment: nothing was changed. Please try again later.",
@@ -102,11 +102,11 @@ UNAVAILABLE = {
 
 
 def unavailability(error: BaseException) -> str | None:
-    """Return the message of a 503 response if the database cannot serve any request at the moment, else None."""
+    """Return the message of a 503 response if the database is unavailable, else None. Log the error."""
     state = sqlstate(error)
     for length in (5, 2):
         if message := UNAVAILABLE.get(state[:length]):
-            # Errors of these classes may also be bugs: the stack trace shows where.
+            # Errors of these classes may also be bugs: log the stack trace.
             trace = error if state.startswith(("42", "XX")) else None
             logger.error("Database unavailable (%s): %s", state, str(error).strip().splitlines()[:1], exc_info=trace)
             return message

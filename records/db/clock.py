@@ -1,4 +1,4 @@
-"""The database's clock, which is the same for every node of the service."""
+"""The clock of the database, which all nodes of the service share."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 
 class DatabaseNow(Now):
-    """Django's `Now()`, on SQLite written as Django stores a time there: as text, which is compared as text."""
+    """Django's `Now()` in the text format in which Django stores times on SQLite, so that comparisons work."""
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
         milliseconds = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')"
@@ -22,7 +22,7 @@ NOW = {
 
 
 def database_now(using: str = DEFAULT_DB_ALIAS) -> datetime:
-    """Return the database's time. Costs a query: where one is made anyway, select `DatabaseNow()` with it."""
+    """Return the current time of the database. Costs one query: prefer selecting `DatabaseNow()` in an existing one."""
     connection = connections[using]
     with connection.cursor() as cursor:
         cursor.execute(NOW[connection.vendor])

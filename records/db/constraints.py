@@ -1,4 +1,4 @@
-"""What a table holds to, beyond its columns: constraints, indexes, and their messages."""
+"""Constraints with their messages, and indexes."""
 
 import re
 from functools import cache
@@ -15,12 +15,12 @@ from django.db.models.lookups import Exact
 
 
 def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
-    """The names of the fields that a constraint is about."""
+    """Return the names of the fields that a constraint refers to."""
     if isinstance(constraint, models.CheckConstraint):
         return sorted(constraint.condition.referenced_base_fields) if isinstance(constraint.condition, Q) else []
     expressions: Any = getattr(constraint, "expressions", ())
-    named = [node.name for expression in expressions for node in expression.flatten() if isinstance(node, F)]  # type: ignore[attr-defined]
-    return [*getattr(constraint, "fields", ()), *named]
+    references = [node.name for expression in expressions for node in expression.flatten() if isinstance(node, F)]  # type: ignore[attr-defined]
+    return [*getattr(constraint, "fields", ()), *references]
 
 
 class Violation(NamedTuple):
@@ -57,20 +57,20 @@ def _constraints_by_name() -> dict[str, tuple[Any, models.BaseConstraint]]:
 
 
 class Unique(models.UniqueConstraint):
-    """Unique among all rows, deleted ones too: what a deleted row holds stays reserved for its restoring.
+    """A unique constraint over all rows, including deleted ones, so that restoring a row cannot violate it.
 
-    Its message goes to the field that it is about, in forms and in the API.
+    Forms and the API report its message under the field that it refers to.
     """
 
-    def validate(self, model, instance, exclude=None, using=DEFAULT_DB_ALIAS) -> None:
+    def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
         values = {name: getattr(instance, model._meta.get_field(name).attname) for name in constraint_fields(self)}
         if any(value is None or name in (exclude or ()) for name, value in values.items()):
             return
-        given = {F(name): Value(value, model._meta.get_field(name)) for name, value in values.items()}
+        replacements = {F(name): Value(value, model._meta.get_field(name)) for name, value in values.items()}
         rows = model._base_manager.using(using)
         expressions: Any = self.expressions or [F(name) for name in self.fields]
         for expression in expressions:
-            rows = rows.filter(Exact(expression, expression.replace_expressions(given)))
+            rows = rows.filter(Exact(expression, expression.replace_expressions(replacements)))
         if not instance._state.adding:
             rows = rows.exclude(pk=instance.pk)
         if rows.exists():
@@ -78,39 +78,39 @@ class Unique(models.UniqueConstraint):
 
 
 class SearchIndex(models.Index):
-    """Behind `search` over `fields`: trigrams on PostgreSQL; elsewhere an ordinary index, which is merely scanned."""
+    """The index for `search` over `fields`: trigrams on PostgreSQL, an ordinary index on SQLite, which scans it."""
 
-    def create_sql(self, model, schema_editor, using="", **kwargs):
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         if schema_editor.connection.vendor != "postgresql":
             return super().create_sql(model, schema_editor, using, **kwargs)
-        # UPPER is what Django's __icontains compares by.
+        # Django's __icontains compares by UPPER.
         operators = _trigram_operators(schema_editor)
         trigrams = (OpClass(Upper(name), name=operators) for name in self.fields)
         return GinIndex(*trigrams, name=self.name, condition=self.condition).create_sql(model, schema_editor)
 
 
-def _trigram_operators(schema_editor) -> str:
-    """Return the name of pg_trgm's operator class: with its schema, which need not be in the search_path."""
+def _trigram_operators(schema_editor: Any) -> str:
+    """Return the qualified name of pg_trgm's operator class: its schema may be missing from the search_path."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'pg_trgm'")
-        found = cursor.fetchone()
-    return f"{found[0]}.gin_trgm_ops" if found else "gin_trgm_ops"
+        row = cursor.fetchone()
+    return f"{row[0]}.gin_trgm_ops" if row else "gin_trgm_ops"
 
 
 class Trigrams(TrigramExtension):
-    """What a SearchIndex needs of PostgreSQL. It stays when migrations are undone: others may use it too."""
+    """Create the extension that SearchIndex needs. Reversing keeps it, because other applications may use it."""
 
-    def database_backwards(self, app_label, schema_editor, from_state, to_state) -> None:
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         pass
 
 
 def sort_index(*fields: str, name: str) -> models.Index:
-    """An index with `id` behind `fields`, as in every sort."""
+    """Return an index on `fields` and `id`, which every sort order ends with."""
     return models.Index(fields=[*fields, "id"], name=name)
 
 
 def live_index(*fields: str, name: str, condition: Q | None = None) -> models.Index:
-    """The same over the live rows."""
+    """Return an index on `fields` and `id` over the live rows."""
     return models.Index(fields=[*fields, "id"], name=name, condition=Q(deleted_at=None) & (condition or Q()))
 
 

@@ -1,7 +1,7 @@
-"""Sums, products and quotients of positive numbers with every digit, in both databases.
+"""Exact sums, products and quotients of positive numbers on both databases.
 
-PostgreSQL's `numeric` has no limits. SQLite computes whole numbers in 64 bits and all others as doubles: there these
-functions are written in Python. They pass numbers on as texts of equal length, so that sorting them sorts the numbers.
+PostgreSQL's `numeric` is exact. SQLite computes with 64-bit integers and doubles: there these functions run in Python.
+They return numbers as texts of equal length, so that sorting the texts sorts the numbers.
 """
 
 from decimal import Decimal
@@ -10,37 +10,39 @@ from typing import Any
 from django.db import models
 from django.db.models import Aggregate, Func
 
-#: Digits after the point, and in all.
+#: Digits after the decimal point, and the total number of digits.
 SCALE, WIDTH = 12, 64
 UNIT = 10**SCALE
 
 
-def read(value: Any) -> int:
-    """Return a number of SQLite, or a text of ours, as a multiple of 10^-12."""
+def to_units(value: Any) -> int:
+    """Return a number from SQLite, or a text from `to_text`, as a multiple of 10^-12."""
     if isinstance(value, str):
         return int(value)
-    # A double of up to 15 digits is the number that it prints.
-    return value * UNIT if isinstance(value, int) else int(Decimal(repr(value)).scaleb(SCALE))
+    if isinstance(value, int):
+        return value * UNIT
+    # The repr of a double is exact up to 15 digits.
+    return int(Decimal(repr(value)).scaleb(SCALE))
 
 
 def _product(first: Any, second: Any) -> int:
-    return read(first) * second if isinstance(second, int) else read(first) * read(second) // UNIT
+    return to_units(first) * second if isinstance(second, int) else to_units(first) * to_units(second) // UNIT
 
 
-def written(number: int) -> str:
+def to_text(number: int) -> str:
     return f"{number:0{WIDTH}d}"
 
 
 def _quotient(dividend: Any, divisor: Any, decimals: int) -> str | None:
     if dividend is None or divisor is None:
         return None
-    dividend, divisor = read(dividend), read(divisor)
-    # Half is rounded up, as PostgreSQL's round does.
-    return written((2 * dividend * 10**decimals + divisor) // (2 * divisor) * 10 ** (SCALE - decimals))
+    dividend, divisor = to_units(dividend), to_units(divisor)
+    # Round half up, as PostgreSQL's round() does.
+    return to_text((2 * dividend * 10**decimals + divisor) // (2 * divisor) * 10 ** (SCALE - decimals))
 
 
 class _Sum:
-    """An aggregate, and window function, of sqlite3: of numbers, or of the products of two."""
+    """Aggregate and window function for sqlite3: the sum of a column, or of the products of two columns."""
 
     def __init__(self) -> None:
         self.total, self.count = 0, 0
@@ -56,23 +58,23 @@ class _Sum:
             self.count -= 1
 
     def value(self) -> str | None:
-        return written(self.total) if self.count else None
+        return to_text(self.total) if self.count else None
 
     finalize = value
 
 
 def register(connection: Any) -> None:
-    """Give a connection to SQLite the functions that the expressions below call."""
+    """Register the functions that the expressions below call on an SQLite connection."""
     connection.create_function("EXACT_QUOTIENT", 3, _quotient, deterministic=True)
     connection.create_window_function("EXACT_SUM", 1, _Sum)
     connection.create_window_function("EXACT_SUM", 2, _Sum)
 
 
 class ExactField(models.Field):
-    """What the expressions below give: a decimal of any size."""
+    """The output field of the expressions below: a decimal of any size."""
 
     def get_internal_type(self) -> str:
-        return "ExactField"  # DecimalField is read as a double on SQLite
+        return "ExactField"  # SQLite returns a DecimalField as a double
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         if not isinstance(value, str):
@@ -81,7 +83,7 @@ class ExactField(models.Field):
 
 
 class ExactSum(Aggregate):
-    """The sum of a column, or of the products of two."""
+    """The sum of a column, or of the products of two columns."""
 
     function = "SUM"
     arg_joiner = " * "
@@ -93,7 +95,7 @@ class ExactSum(Aggregate):
 
 
 class ExactTotal(Func):
-    """The sum of a group's sum over all groups, in a window."""
+    """The total of an aggregated sum over all groups, as a window function."""
 
     function = "SUM"
     window_compatible = True
@@ -104,7 +106,7 @@ class ExactTotal(Func):
 
 
 class ExactQuotient(Func):
-    """A quotient, rounded once: PostgreSQL's `/` would round it before to digits of its own choice."""
+    """A quotient that is rounded once. PostgreSQL's `/` rounds to a number of digits that it chooses itself."""
 
     arity = 2
     output_field = ExactField()

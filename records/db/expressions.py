@@ -1,4 +1,4 @@
-"""Expressions for many rows at once: each takes one parameter, however many values it carries."""
+"""Expressions that pass any number of values in a single query parameter."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ def _json(value: Any) -> str:
 
 
 class AnyOf(Func):
-    """Whether the column has one of these values. `__in` takes a parameter each, of which SQLite knows so many only."""
+    """True if the column has one of these values. `__in` needs one parameter per value, and SQLite limits their number."""
 
     output_field = BooleanField()
 
@@ -20,35 +20,35 @@ class AnyOf(Func):
         super().__init__(F(column))
         self.choices = list(choices)
 
-    def as_sql(self, compiler, connection, **context):
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]
         [column] = self.source_expressions
         sql, params = compiler.compile(column)
-        choices = [column.output_field.get_db_prep_value(each, connection) for each in self.choices]
+        choices = [column.output_field.get_db_prep_value(choice, connection) for choice in self.choices]
         if connection.vendor == "postgresql":
             return f"{sql} = ANY(%s)", [*params, choices]
-        return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, _json(choices)]  # noqa: S608 — a column's name
+        return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, _json(choices)]  # noqa: S608 - the name of a column
 
 
 class IsDistinctFrom(Func):
-    """Whether two values are not the same; null is the same as null."""
+    """True if two values differ. Unlike `<>`, it treats null as equal to null."""
 
     template = "(%(expressions)s)"
     arg_joiner = " IS DISTINCT FROM "
     arity = 2
     output_field = BooleanField()
 
-    def as_sqlite(self, compiler, connection, **context):
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return self.as_sql(compiler, connection, arg_joiner=" IS NOT ", **context)
 
 
 class Mapped(Func):
-    """The value that each value of a column stands for, as `field` stores it; null for what is not in `values`."""
+    """Map the values of a column to other values, as `field` stores them. Values without a mapping become null."""
 
-    def __init__(self, column: str, values: Mapping[Any, Any], field: Field) -> None:
+    def __init__(self, column: str, values: Mapping[Any, Any], field: "Field[Any, Any]") -> None:
         super().__init__(F(column), output_field=field)
         self.values = values
 
-    def as_sql(self, compiler, connection, **context):
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]
         [column] = self.source_expressions
         sql, params = compiler.compile(column)
         field: Any = self.output_field
@@ -63,5 +63,5 @@ class Mapped(Func):
             for key, value in self.values.items()
         }
         if any('"' in key or "\\" in key for key in prepared):
-            raise ValueError("SQLite cannot look for a name with a quotation mark in it.")
+            raise ValueError("SQLite cannot look up a key that contains a quotation mark or a backslash.")
         return f"json_extract(%s, '$.\"' || {sql} || '\"')", [_json(prepared), *params]

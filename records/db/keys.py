@@ -1,4 +1,4 @@
-"""Keys that are made without asking the database."""
+"""Keys that the application generates."""
 
 import secrets
 import time
@@ -6,7 +6,7 @@ import uuid
 
 
 def uuid7() -> uuid.UUID:
-    """A version 7 UUID (RFC 9562): in the order of making, so that new rows stand together in every index."""
+    """Return a version 7 UUID (RFC 9562): sorted by creation time, so that new rows are adjacent in every index."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    fraction = (rest << 12) // 1_000_000  # section 6.2, method 3: what is finer than a millisecond
+    fraction = (rest << 12) // 1_000_000  # section 6.2, method 3: the fraction of a millisecond
     return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62))

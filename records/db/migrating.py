@@ -1,7 +1,7 @@
-"""Changing tables of PostgreSQL while others use them.
+"""Change PostgreSQL tables that are in use.
 
-An ALTER TABLE waits for every transaction that has read the table, and every later read waits behind it. So it waits
-for a second only, gives way, and is tried again.
+An ALTER TABLE waits for every transaction that has read the table, and blocks all later reads until then. Therefore it
+waits for one second only, fails, and is retried after a pause.
 """
 
 import time
@@ -17,21 +17,21 @@ from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 
 from records.db.availability import sqlstate
 
-#: Seconds to let others go on before each new attempt: about a minute altogether.
+#: Seconds to pause before each retry, so that blocked requests can proceed: about a minute in total.
 PAUSES = (1, 1, 2, 4, 8, 8, 8, 8, 8)
-#: A lock that was not to be had in time, and a deadlock.
+#: SQLSTATE of a lock timeout and of a deadlock.
 IN_USE = {"55P03", "40P01"}
 
 
 def limit_lock_waits(connection: BaseDatabaseWrapper) -> None:
-    """Let the present transaction wait for a lock for a second only, and run as long as it needs."""
+    """Limit lock waits of the current transaction to one second, and lift its statement timeout."""
     with connection.cursor() as cursor:
-        # For this transaction only: a pooler may give the connection to somebody else after it.
+        # LOCAL, because a pooler may reuse the connection for another client after the transaction.
         cursor.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0")
 
 
 class SchemaEditor(DatabaseSchemaEditor):
-    """Waits for a lock for a second only; not outside of a transaction, where a failed index would stay behind."""
+    """Limit lock waits inside transactions. Outside of one, a failed CREATE INDEX CONCURRENTLY would leave an invalid index."""
 
     def __enter__(self) -> Self:
         editor = super().__enter__()
@@ -42,9 +42,9 @@ class SchemaEditor(DatabaseSchemaEditor):
 
 @contextmanager
 def owners_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """Replace the connection `alias` by one that may change tables (MIGRATION_DATABASE_URL) and has no limits.
+    """Replace the connection `alias` by one of the tables' owner (MIGRATION_DATABASE_URL) without time limits.
 
-    On SQLite, and inside of a transaction, it stays as it is.
+    On SQLite and inside a transaction, keep the connection.
     """
     service: Any = connections[alias]
     if service.vendor != "postgresql" or service.in_atomic_block:
@@ -72,10 +72,10 @@ def _connect(owner: BaseDatabaseWrapper) -> None:
         raise CommandError(f"The database cannot be used, see MIGRATION_DATABASE_URL: {reason}") from None
 
 
-def retry_while_in_use(run: Callable[[], object], tell: Callable[[str], object]) -> None:
-    """Run something that rolls back as a whole, again and again while others hold the locks that it needs.
+def retry_while_in_use(run: Callable[[], object], write: Callable[[str], object]) -> None:
+    """Run an operation that rolls back as a whole, and retry it while other transactions hold the locks it needs.
 
-    Raises CommandError when it gives up.
+    Raise CommandError after the last attempt.
     """
     for pause in PAUSES:
         try:
@@ -84,7 +84,7 @@ def retry_while_in_use(run: Callable[[], object], tell: Callable[[str], object])
         except OperationalError as error:
             if sqlstate(error) not in IN_USE:
                 raise
-            tell(f"A table is in use by another transaction. Trying again in {pause} s.")
+            write(f"A table is in use by another transaction. Trying again in {pause} s.")
             time.sleep(pause)
     try:
         run()
@@ -92,7 +92,7 @@ def retry_while_in_use(run: Callable[[], object], tell: Callable[[str], object])
         if sqlstate(error) not in IN_USE:
             raise
         raise CommandError(
-            "A table stays in use by another transaction: what was not done yet is left undone. End that transaction "
+            "A table stays in use by another transaction. The remaining steps were not run. End that transaction "
             "and run the command again. To find it: SELECT pid, usename, state, query FROM pg_stat_activity "
             "WHERE xact_start < now() - interval '5 seconds'"
         ) from None

@@ -1,4 +1,4 @@
-"""Validators of values that both databases store alike."""
+"""Validators that admit only values which both databases store alike."""
 
 import math
 from decimal import Decimal
@@ -10,12 +10,12 @@ from django.utils.deconstruct import deconstructible
 
 BIGINT_MAX = 2**63 - 1
 
-DEEPEST_JSON = 50
+MAX_JSON_DEPTH = 50
 
 
 @deconstructible
 class GreaterThanValidator(BaseValidator):
-    """Django's MinValueValidator includes its limit; a price of 0 is not a price."""
+    """Require a value greater than the limit. Django's MinValueValidator accepts the limit itself."""
 
     message = "Ensure this value is greater than %(limit_value)s."
     code = "greater_than"
@@ -24,25 +24,25 @@ class GreaterThanValidator(BaseValidator):
         return a <= b
 
 
-def plain_json(value: Any, depth: int = DEEPEST_JSON) -> Any:
-    """A validator of JSON: both databases keep it so, and every client can read it.
+def plain_json(value: Any, depth: int = MAX_JSON_DEPTH) -> Any:
+    """Validate that both databases store the JSON value unchanged and that every client can parse it.
 
-    Returns the value with its Decimals as the doubles that JSON has for them.
+    Return the value with Decimals converted to floats.
     """
     if depth == 0 and isinstance(value, (dict, list)):
-        raise ValidationError(f"Ensure this value is nested no deeper than {DEEPEST_JSON} levels.", code="depth")
+        raise ValidationError(f"Ensure this value is nested no deeper than {MAX_JSON_DEPTH} levels.", code="depth")
     match value:
         case dict():
-            return {plain_json(key): plain_json(each, depth - 1) for key, each in value.items()}
+            return {plain_json(key): plain_json(item, depth - 1) for key, item in value.items()}
         case list():
-            return [plain_json(each, depth - 1) for each in value]
+            return [plain_json(item, depth - 1) for item in value]
         case str():
             if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
                 raise ValidationError("Ensure its texts have no NUL and no lone surrogates.", code="text")
         case bool():
             return value
         case int() | float() | Decimal():
-            # PostgreSQL writes 1e30 with all its digits, and no whole number of more than 64 bits is read everywhere.
+            # PostgreSQL returns 1e30 as an integer with all its digits, and many clients read only 64 bits.
             number: Any = value
             if not math.isfinite(number) or abs(number) > BIGINT_MAX:
                 raise ValidationError(f"Ensure its numbers are from -{BIGINT_MAX} to {BIGINT_MAX}.", code="number")

@@ -14,7 +14,7 @@ from django.test import Client
 
 from records.admin import RecordAdmin
 from records.audit.models import AuditEntry
-from records.forms import RecordForm, form_class_of
+from records.admin.forms import RecordForm, form_class_kwargs
 from records.tests.browser import filled_form
 from users.models import User
 
@@ -262,7 +262,7 @@ def test_time_that_was_changed_is_changed():
 
 def test_null_in_a_required_json_column_is_refused():
     column = models.JSONField()
-    field = column.formfield(**form_class_of(column))
+    field = column.formfield(**form_class_kwargs(column))
     with pytest.raises(forms.ValidationError):
         field.clean("null")
     with pytest.raises(forms.ValidationError):

@@ -67,7 +67,7 @@ def test_page_and_number_of_statements_do_not_grow(boss, many, django_assert_max
 
 
 def test_batches_are_one_deletion_for_the_user(boss, many, monkeypatch):
-    monkeypatch.setattr("records.admin.BATCH", 300)
+    monkeypatch.setattr("records.admin.selections.BATCH_SIZE", 300)
     path = f"{STOCKS}?name__exact=MANY"
     confirm(boss, path, select_all(boss, path, "delete_selected"))
     assert not many.live().exists()
@@ -147,7 +147,7 @@ def test_all_devices_are_signed_out(boss, owner, action, django_assert_max_num_q
 
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
 def test_more_rows_than_one_action_takes_are_refused(boss, many, monkeypatch, action):
-    monkeypatch.setattr("records.admin.LARGEST_SELECTION", 1_000)
+    monkeypatch.setattr("records.admin.selections.MAX_SELECTION", 1_000)
     path = f"{STOCKS}?name__exact=MANY"
     select_all(boss, path, action)
     assert "At most 1,000 rows can be selected at once" in boss.get(path).content.decode()

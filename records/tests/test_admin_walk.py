@@ -128,7 +128,7 @@ def test_users_are_deleted_together_and_the_deletion_undone(boss, make_user):
     assert not User.objects.filter(pk__in=selected["_selected_action"]).exists()
     entry = AuditEntry.objects.of_row(User, people[0].pk).latest("id")
     answer = boss.post(LOG, {"action": "undo_requests", "_selected_action": entry.pk}, follow=True)
-    assert "Put back 3 rows." in answer.content.decode()
+    assert "Reverted 3 rows." in answer.content.decode()
     assert User.objects.filter(pk__in=selected["_selected_action"]).count() == 3
 
 

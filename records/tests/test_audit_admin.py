@@ -89,7 +89,7 @@ def test_nothing_can_be_added_changed_or_deleted(admin, stock):
 
 def test_selected_changes_are_undone(admin, stock):
     answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": entry(stock).pk}, follow=True)
-    assert "Put back 1 row." in answer.content.decode()
+    assert "Reverted 1 row." in answer.content.decode()
     assert Stock.objects.get(pk=stock.pk).name == "AAPL"
     assert entry(stock).user_id == admin.user.pk
 

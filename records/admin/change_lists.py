@@ -1,0 +1,134 @@
+"""Change lists of large tables: bounded counts, and filters that an index serves."""
+
+from datetime import UTC
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
+from django.core.paginator import Paginator
+from django.db import models
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from records.admin_site import WRITE_CONFLICTS, remember_conflict
+from records.db.validators import BIGINT_MAX
+from records.rest.pagination.counting import MAX_EXACT_COUNT, can_estimate, estimated_count
+from records.rest.pagination.parameters import MAX_OFFSET
+
+#: Each word of a search is a condition of the query.
+MAX_SEARCH_WORDS = 20
+#: Lookups that a query string may use in addition to those of the list's own filters. An index serves each of them.
+#: Lookups that may run for long, such as regular expressions, are missing.
+ALLOWED_LOOKUPS = {"exact", "in", "gt", "gte", "lt", "lte", "isnull", "isempty"}
+
+
+class BoundedPaginator(Paginator):
+    """Count at most as many rows as the API does; beyond that, use PostgreSQL's estimate or, on SQLite, the bound."""
+
+    @cached_property
+    def count(self) -> int:
+        queryset: Any = self.object_list
+        limit = MAX_EXACT_COUNT if can_estimate(queryset) else MAX_OFFSET
+        counted: int = queryset.order_by()[: limit + 1].count()
+        if counted <= limit:
+            return counted
+        return max(counted, estimated_count(queryset)) if can_estimate(queryset) else limit
+
+
+class DeletedFilter(admin.SimpleListFilter):
+    title = "deletion"
+    parameter_name = "deleted"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "Deleted")]
+
+    def choices(self, changelist: Any) -> Any:
+        live, *others = super().choices(changelist)
+        return [{**live, "display": "Not deleted"}, *others]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.deleted() if self.value() == "1" else queryset.live()
+
+
+def is_comparable(field: Any, text: str, *, is_strict: bool = False) -> bool:
+    """Return True if both databases can compare the column with this value.
+
+    Unless `is_strict`, text that the column cannot parse passes: Django ignores such a filter and redirects to the
+    unfiltered list.
+    """
+    if "\0" in text:
+        return False
+    column = field.target_field if field.is_relation else field
+    try:
+        return _is_in_range(column, column.to_python(text))
+    except OverflowError:
+        return False
+    except (ValueError, TypeError, AttributeError, ValidationError):
+        return not is_strict and not isinstance(column, models.GenericIPAddressField)
+
+
+def _is_in_range(column: Any, value: Any) -> bool:
+    if isinstance(column, models.IntegerField):
+        return abs(int(value)) <= BIGINT_MAX
+    if isinstance(column, models.DecimalField):
+        return bool(abs(value) < 10 ** (column.max_digits - column.decimal_places))
+    if isinstance(column, models.DateTimeField):
+        value.astimezone(UTC)  # raises OverflowError
+    if isinstance(column, models.GenericIPAddressField):
+        column.run_validators(value)
+    return True
+
+
+def resolve_lookup(opts: Any, lookup: str) -> tuple[Any, list[str]]:
+    """Return the last field on the path of a lookup, or None, and the parts behind it."""
+    field: Any = None
+    parts = lookup.split("__")
+    while opts is not None and parts:
+        try:
+            field = opts.get_field(parts[0])
+        except FieldDoesNotExist:
+            break
+        opts, parts = getattr(field.related_model, "_meta", None), parts[1:]
+    return field, parts
+
+
+def refuse_long_search(search_term: str) -> None:
+    if len(search_term.split()) > MAX_SEARCH_WORDS:
+        raise BadRequest(f"A search has at most {MAX_SEARCH_WORDS} words.")
+
+
+class BoundedChangeListMixin(admin.ModelAdmin):
+    """Show a change list without counting the whole table, and refuse filters that no index serves."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each facet counts the whole table
+    list_per_page = 50
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        if not super().lookup_allowed(lookup, value, request):
+            return False
+        if lookup in {getattr(item, "parameter_name", None) for item in self.get_list_filter(request)}:
+            return True
+        field, parts = resolve_lookup(self.opts, lookup)
+        if field is None:
+            return True  # Django redirects to the unfiltered list
+        [name, *others] = parts or ["exact"]
+        if name not in ALLOWED_LOOKUPS or others or field.name in (self.exclude or ()):
+            return False
+        values = value.split(",") if name == "in" else [value]
+        return name in {"isnull", "isempty"} or all(is_comparable(field, text) for text in values)
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        refuse_long_search(search_term)
+        return super().get_search_results(request, queryset, search_term)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        try:
+            return super().changelist_view(request, extra_context)
+        except WRITE_CONFLICTS as error:
+            if "_save" not in request.POST:
+                raise
+            # Validate again: the forms of the list now see the values of the other request.
+            remember_conflict(request, error)
+            return super().changelist_view(request, extra_context)
