@@ -9,16 +9,16 @@ from django.db.models.functions import Lower, Upper
 
 from records.audit.append_only import register_functions
 from records.db import exact
-from records.db.text import LOOKUPS, simple_upper
+from records.db.case import CASE_INSENSITIVE_LOOKUPS, simple_upper
 
 
-def echo_sql(connection, **kwargs) -> None:
-    # Django logs statements only where it is told to record them.
+def echo_sql(connection: Any, **kwargs: Any) -> None:
+    # Django logs statements only if it records them.
     connection.force_debug_cursor = True
 
 
-def add_functions(connection, **kwargs) -> None:
-    """Give SQLite an UPPER that knows more than ASCII, on which no index rests, and exact arithmetic."""
+def add_functions(connection: Any, **kwargs: Any) -> None:
+    """Register exact arithmetic and a Unicode UPPER on SQLite, where no index uses UPPER."""
     if connection.vendor == "sqlite":
         connection.connection.create_function("UPPER", 1, _upper, deterministic=True)
         exact.register(connection.connection)
@@ -33,15 +33,15 @@ class RecordsConfig(AppConfig):
 
     def import_models(self) -> None:
         super().import_models()
-        import_module("records.audit.models")  # not imported by records.models, which is below it
+        import_module("records.audit.models")  # records.models is a lower layer and does not import it
 
     def ready(self) -> None:
-        # `username__lower="ada"` meets the index behind a Lower(...) constraint; `__iexact` compares in upper case.
+        # `username__lower="ada"` uses the index of a Lower(...) constraint. `__iexact` compares in upper case.
         CharField.register_lookup(Lower)
         TextField.register_lookup(Lower)
         CharField.register_lookup(Upper)
         TextField.register_lookup(Upper)
-        for lookup in LOOKUPS:
+        for lookup in CASE_INSENSITIVE_LOOKUPS:
             CharField.register_lookup(lookup)
             TextField.register_lookup(lookup)
         connection_created.connect(add_functions)

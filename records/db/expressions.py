@@ -12,7 +12,7 @@ def _json(value: Any) -> str:
 
 
 class AnyOf(Func):
-    """True if the column has one of these values. `__in` needs one parameter per value, and SQLite limits their number."""
+    """True if the column has one of these values. `__in` needs a parameter for each, and SQLite limits their number."""
 
     output_field = BooleanField()
 

@@ -31,7 +31,7 @@ def limit_lock_waits(connection: BaseDatabaseWrapper) -> None:
 
 
 class SchemaEditor(DatabaseSchemaEditor):
-    """Limit lock waits inside transactions. Outside of one, a failed CREATE INDEX CONCURRENTLY would leave an invalid index."""
+    """Limit lock waits inside transactions. Outside of one, a timeout would leave an invalid index behind."""
 
     def __enter__(self) -> Self:
         editor = super().__enter__()

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from records.db.text import normalised
+from records.db.text import normalize_text
 from records.db.validators import BIGINT_MAX, plain_json
 
 
@@ -58,7 +58,7 @@ class TextField(serializers.CharField):
     """Text, converted to NFC as it is stored."""
 
     def to_internal_value(self, data: Any) -> Any:
-        return normalised(super().to_internal_value(data))
+        return normalize_text(super().to_internal_value(data))
 
 
 class JSONField(serializers.JSONField):

@@ -1,15 +1,17 @@
+"""Fixture format JSON with exact times."""
+
 from datetime import datetime, time
 from typing import Any
 
 from django.core.serializers import json
 
-from records.serialization import SystemRowsByName
+from records.serialization import NaturalSystemKeysMixin
 
 Deserializer = json.Deserializer
 
 
 class ExactJSONEncoder(json.DjangoJSONEncoder):
-    """Write microseconds, which Django's encoder cuts to milliseconds."""
+    """Write microseconds. Django's encoder truncates them to milliseconds."""
 
     def default(self, o: Any) -> Any:
         if isinstance(o, datetime):
@@ -17,7 +19,7 @@ class ExactJSONEncoder(json.DjangoJSONEncoder):
         return o.isoformat() if isinstance(o, time) else super().default(o)
 
 
-class Serializer(SystemRowsByName, json.Serializer):
+class Serializer(NaturalSystemKeysMixin, json.Serializer):
     def _init_options(self) -> None:
         super()._init_options()  # type: ignore[misc]
         self.json_kwargs["cls"] = self.options.get("cls", ExactJSONEncoder)

@@ -1,16 +1,18 @@
+"""Fixture format XML with exact line breaks."""
+
 from typing import Any
 
 from django.conf import settings
 from django.core.serializers import xml_serializer
 from django.utils.xmlutils import SimplerXMLGenerator
 
-from records.serialization import SystemRowsByName
+from records.serialization import NaturalSystemKeysMixin
 
 Deserializer = xml_serializer.Deserializer
 
 
 class ExactXMLGenerator(SimplerXMLGenerator):
-    """Escape carriage returns, which every XML parser reads as line feeds."""
+    """Escape carriage returns, which XML parsers convert to line feeds."""
 
     def characters(self, content: str) -> None:
         first, *others = content.split("\r")
@@ -20,7 +22,7 @@ class ExactXMLGenerator(SimplerXMLGenerator):
             super().characters(part)
 
 
-class Serializer(SystemRowsByName, xml_serializer.Serializer):
+class Serializer(NaturalSystemKeysMixin, xml_serializer.Serializer):
     def start_serialization(self) -> None:
         stream: Any = self.stream
         self.xml = ExactXMLGenerator(stream, self.options.get("encoding", settings.DEFAULT_CHARSET))

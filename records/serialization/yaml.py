@@ -1,9 +1,11 @@
+"""Fixture format YAML."""
+
 from django.core.serializers import pyyaml
 
-from records.serialization import SystemRowsByName
+from records.serialization import NaturalSystemKeysMixin
 
 Deserializer = pyyaml.Deserializer
 
 
-class Serializer(SystemRowsByName, pyyaml.Serializer):
+class Serializer(NaturalSystemKeysMixin, pyyaml.Serializer):
     pass

@@ -217,10 +217,10 @@ def test_form_of_a_row_that_somebody_removed_for_good(browser, make_stock, boss)
 def test_row_that_came_into_use_is_not_deleted(browser, make_stock, boss, monkeypatch, in_bulk):
     stock = make_stock(boss)
 
-    def refuse(self, keys, *, for_good):
+    def refuse(self, keys, *, permanently):
         raise ProtectedError("The stock is in use by 1 order.", set())
 
-    monkeypatch.setattr("records.models.querysets.RecordQuerySet._refuse_held", refuse)
+    monkeypatch.setattr("records.models.querysets.RecordQuerySet._raise_if_protected", refuse)
     selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
     path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
     assert "The stock is in use by 1 order." in page_of(browser().post(path, body, follow=True))

@@ -248,7 +248,7 @@ def test_next_rows_get_free_ids(world, make_user, make_stock, tmp_path):
 
 def test_log_without_ids_is_warned_of(db, capsys):
     call_command("dumpdata", "records", "--natural-primary")
-    assert "Warning: the audit log names rows by their ids" in capsys.readouterr().err
+    assert "Warning: the audit log refers to rows by their ids" in capsys.readouterr().err
     call_command("dumpdata", "stocks", "--natural-primary")
     call_command("dumpdata", "--natural-primary", *WITHOUT_LOG.split())
     assert capsys.readouterr().err == ""

@@ -13,7 +13,8 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client as Browser
 
-from records.db.text import CAPITALS, StartsWithCapital, lines, one_line, simple_upper
+from records.db.case import simple_upper
+from records.db.text import CAPITALS, StartsWithCapital, validate_line, validate_lines
 from users.models import CAPITALS as USED
 from users.models import User
 
@@ -241,8 +242,8 @@ def test_program_that_signs_in_is_shown_on_one_line(anonymous, make_user):
 
 @pytest.mark.parametrize("text", ["", "a", "é", "x" * 10_000, "👩‍💻" * 1_000])
 def test_visible_text_is_valid(text):
-    one_line(text)
-    lines(text)
+    validate_line(text)
+    validate_lines(text)
 
 
 def test_documentation_shows_what_is_allowed(anonymous):

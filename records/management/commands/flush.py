@@ -1,4 +1,4 @@
-"""Django's flush, for a database whose audit log refuses to be emptied."""
+"""Django's flush, extended for the append-only audit log."""
 
 from typing import Any
 
@@ -14,11 +14,13 @@ class Command(Flush):
     def handle(self, *, interactive: bool = True, **options: Any) -> None:
         connection = connections[options["database"]]
         if interactive:
-            # Before the log is locked: nobody shall wait for the answer.
+            # Ask before locking the tables, so that no request waits for the answer.
             name = connection.settings_dict["NAME"]
-            answer = input(f"This empties the database {name!r} for good, audit log included. Type 'yes' to go on: ")
+            answer = input(
+                f"This permanently deletes all rows of the database {name!r}, including the audit log. Type 'yes' to continue: "
+            )
             if answer != "yes":
-                self.stdout.write("Nothing was done.")
+                self.stdout.write("Cancelled. No rows were deleted.")
                 return
         with owners_connection(options["database"]) as connection:
             retry_while_in_use(lambda: self._flush(connection, options), self.stderr.write)
@@ -33,5 +35,5 @@ class Command(Flush):
                 except CommandError as error:
                     if not isinstance(reason := error.__cause__, OperationalError):
                         raise
-                    # Django hides the error by which `retry_while_in_use` decides.
+                    # `retry_while_in_use` needs the database error that Django wraps.
                     raise reason from reason.__cause__

@@ -1,3 +1,5 @@
+"""Django's loaddata, extended for the append-only audit log."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +9,11 @@ from records.audit.fixtures import add_missing_entries
 from records.audit.models import AuditEntry
 from records.serialization import loading
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
 class Command(LoadData):
-    """Django's loaddata, for a log that can only be added to and for rows that share a natural key."""
+    """Load rows that share a natural key, and insert audit entries without updating existing ones."""
 
     def loaddata(self, fixture_labels: Sequence[str]) -> None:
         self.entries: list[AuditEntry] = []
@@ -23,14 +25,14 @@ class Command(LoadData):
         self.add_entries()
 
     def save_obj(self, obj: Any) -> bool:
-        # The entries go first: rows that are loaded behind them write entries, whose ids must be higher.
+        # Insert collected entries first: saving a row writes an entry, whose id must be higher.
         if not isinstance(obj.object, AuditEntry):
             self.add_entries()
             return super().save_obj(obj)
         if AuditEntry in self.excluded_models or AuditEntry._meta.app_config in self.excluded_apps:
             return False
         self.entries.append(obj.object)
-        if len(self.entries) >= BATCH:
+        if len(self.entries) >= BATCH_SIZE:
             self.add_entries()
         return True
 

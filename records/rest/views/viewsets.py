@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
-from records.db.text import one_line
+from records.db.text import validate_line
 from records.exceptions import ConflictError
 from records.models import SoftDeletable
 from records.rest.columns import api_columns, select_columns
@@ -220,7 +220,7 @@ class SoftDeletableViewSet(RecordViewSet):
         if len(reason) > MAX_REASON_LENGTH:
             raise ValidationError({"reason": [f"Ensure this value has at most {MAX_REASON_LENGTH} characters."]})
         try:
-            one_line(reason)
+            validate_line(reason)
         except ModelValidationError as error:
             raise ValidationError({"reason": error.messages}) from None
         instance.delete(reason=reason)
