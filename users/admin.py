@@ -92,7 +92,8 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         return super().user_change_password(request, id, form_url)
 
     def deletion_obstacles(self, rows: Any) -> list[str]:
-        return [*super().deletion_obstacles(rows), *([LAST_SUPERUSER_MESSAGE] if rows.includes_all_superusers() else [])]
+        obstacles = super().deletion_obstacles(rows)
+        return [*obstacles, LAST_SUPERUSER_MESSAGE] if rows.includes_all_superusers() else obstacles
 
 
 class GuardedDeletion(ReadOnlyAdmin):

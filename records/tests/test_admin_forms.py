@@ -13,8 +13,8 @@ from django.http import QueryDict
 from django.test import Client
 
 from records.admin import RecordAdmin
-from records.audit.models import AuditEntry
 from records.admin.forms import RecordForm, form_class_kwargs
+from records.audit.models import AuditEntry
 from records.tests.browser import filled_form
 from users.models import User
 

@@ -189,7 +189,7 @@ def test_flush_asks_before_it_does_anything(owner, monkeypatch, capsys, django_a
     monkeypatch.setattr("builtins.input", lambda question: "no")
     with django_assert_num_queries(0):
         call_command("flush")
-    assert "Nothing was done" in capsys.readouterr().out
+    assert "Cancelled. No rows were deleted." in capsys.readouterr().out
 
 
 # Personal data

@@ -15,8 +15,8 @@ from django.test import Client as Browser
 
 from records.db.case import simple_upper
 from records.db.text import CAPITALS, StartsWithCapital, validate_line, validate_lines
-from users.models import CAPITALS as USED
 from users.models import User
+from users.models.user import CAPITALS as USED
 
 USERS = "/api/v1/users"
 EVERY_CHARACTER = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]

@@ -17,7 +17,7 @@ class Command(Flush):
             # Ask before locking the tables, so that no request waits for the answer.
             name = connection.settings_dict["NAME"]
             answer = input(
-                f"This permanently deletes all rows of the database {name!r}, including the audit log. Type 'yes' to continue: "
+                f"This permanently deletes all rows of {name!r}, including the audit log. Type 'yes' to continue: "
             )
             if answer != "yes":
                 self.stdout.write("Cancelled. No rows were deleted.")
