@@ -1,4 +1,4 @@
-"""The admin's answers to what no form of its own would send."""
+"""Requests to the admin that its own forms never send."""
 
 import pytest
 from django.test import Client
@@ -17,23 +17,23 @@ def admin(make_user) -> Client:
 
 
 @pytest.mark.parametrize("owner", BAD_IDS)
-def test_owner_that_nobody_can_be_is_no_crash(admin, owner):
+def test_impossible_owner_does_not_crash(admin, owner):
     stock = {"owner": owner, "name": "AAPL", "price": "1", "quantity": "1"}
     assert admin.post("/admin/stocks/stock/add/", stock).status_code in {200, 400}
 
 
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
 @pytest.mark.parametrize("row", BAD_IDS)
-def test_selection_that_no_row_can_be_is_no_crash(admin, action, row):
+def test_impossible_selection_does_not_crash(admin, action, row):
     answer = admin.post("/admin/stocks/stock/", {"action": action, "_selected_action": row})
     assert answer.status_code in {200, 302, 400}
 
 
-def test_filter_that_is_no_text_is_no_crash(admin):
+def test_filter_with_nul_does_not_crash(admin):
     assert admin.get("/admin/users/user/?gender__exact=%00").status_code in {200, 302, 400}
 
 
-def test_taken_username_is_named_as_in_the_api(admin, make_user):
+def test_taken_username_gets_the_message_of_the_api(admin, make_user):
     make_user(username="taken").delete()
     password = {"usable_password": "false"}
     answer = admin.post("/admin/users/user/add/", {"username": "TAKEN", "email": "", **password})
@@ -46,7 +46,7 @@ def test_last_superuser_cannot_be_deleted(admin):
     assert User.objects.filter(pk=admin.user.pk).exists()
 
 
-def test_list_costs_the_same_for_any_number_of_rows(admin, make_user, make_stock, django_assert_max_num_queries):
+def test_list_needs_a_constant_number_of_queries(admin, make_user, make_stock, django_assert_max_num_queries):
     for _ in range(5):
         make_stock(make_user())
     with django_assert_max_num_queries(6):

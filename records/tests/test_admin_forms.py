@@ -1,4 +1,4 @@
-"""Forms as browsers send them: what nobody touched stays as it is, and what changed nothing is told nowhere."""
+"""Admin forms as browsers submit them: untouched fields stay unchanged, and saving without a change logs nothing."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,7 +49,7 @@ def page_of(row) -> str:
 
 
 def save(client, row, **typed):
-    """Send the form of this row as a browser does, with these fields typed over."""
+    """Submit the form of the row as a browser does, with these fields replaced."""
     form = filled_form(client.get(page_of(row)).content.decode())
     answer = client.post(page_of(row), form | typed)
     assert answer.status_code == 302, answer.context["errors"]
@@ -64,8 +64,8 @@ def assert_untouched(client, row, **related):
     assert not LogEntry.objects.exists()
 
 
-def stored(model, **values):
-    """A row with these values, past every check but the database's."""
+def insert_row(model, **values):
+    """Insert a row without validation and return it."""
     row = model(**values)
     models.QuerySet(model).bulk_create([row])
     return row
@@ -73,13 +73,13 @@ def stored(model, **values):
 
 @pytest.mark.parametrize("values", AWKWARD_USERS.values(), ids=AWKWARD_USERS.keys())
 def test_saving_an_unchanged_user_writes_nothing(boss, db, values):
-    user = stored(User, **{"username": "someone", "password": "!"} | values)
+    user = insert_row(User, **{"username": "someone", "password": "!"} | values)
     assert_untouched(boss, user)
 
 
 @pytest.mark.parametrize("values", AWKWARD_USERS.values(), ids=AWKWARD_USERS.keys())
-def test_changing_one_field_changes_no_other(boss, db, values):
-    user = stored(User, **{"username": "someone", "password": "!", "is_verified": True} | values)
+def test_changing_a_field_leaves_the_others_unchanged(boss, db, values):
+    user = insert_row(User, **{"username": "someone", "password": "!", "is_verified": True} | values)
     before = columns(user)
     save(boss, user, phone_number="+1 2345")
     changed = {"phone_number": "+1 2345", "version": 2, "updated_at": columns(user)["updated_at"]}
@@ -89,7 +89,7 @@ def test_changing_one_field_changes_no_other(boss, db, values):
     assert LogEntry.objects.get().get_change_message() == "Changed Phone number."
 
 
-def test_groups_and_permissions_stay(boss, make_user):
+def test_saving_an_unchanged_user_keeps_groups_and_permissions(boss, make_user):
     user = make_user()
     user.groups.set([Group.objects.create(name=name) for name in ("Clerks", "Bosses")])
     user.user_permissions.set(Permission.objects.all()[:3])
@@ -117,14 +117,16 @@ def test_unchanged_rows_of_deleted_users_can_be_saved(boss, make_user, make_stoc
     assert_untouched(boss, User.all_objects.get(pk=stock.owner_id))
 
 
-def test_every_form_of_the_admin_keeps_what_is_untouched():
-    """The tests above hold for every model that can be changed."""
-    changeable = {model for model, own in admin.site._registry.items() if isinstance(own, RecordAdmin)} | {Group}
+def test_every_changeable_model_uses_record_form():
+    """The tests above apply to every model that the admin can change."""
+    changeable = {
+        model for model, model_admin in admin.site._registry.items() if isinstance(model_admin, RecordAdmin)
+    } | {Group}
     for model in changeable:
-        assert issubclass(admin.site._registry[model].form, RecordForm), model
+        assert issubclass(registry[model].form, RecordForm), model
 
 
-def test_value_typed_otherwise_is_no_change(boss, make_user, make_stock):
+def test_other_spelling_of_a_value_is_no_change(boss, make_user, make_stock):
     stock = make_stock(make_user(email="ann@example.com", is_verified=True))
     save(boss, stock, name="aapl", price="175.5000")
     save(boss, stock.owner, email="ann@EXAMPLE.com")
@@ -133,21 +135,21 @@ def test_value_typed_otherwise_is_no_change(boss, make_user, make_stock):
     assert not LogEntry.objects.exists()
 
 
-def test_cleared_text_is_null(boss, make_user):
+def test_cleared_text_becomes_null(boss, make_user):
     user = make_user(bio="Text.", name="Ann", phone_number="+1 2345")
     save(boss, user, bio="", name="", phone_number="")
     assert [columns(user)[name] for name in ("bio", "name", "phone_number")] == [None] * 3
 
 
-def test_lines_are_stored_as_they_were_typed(boss, make_user):
+def test_line_breaks_are_stored_as_lf(boss, make_user):
     user = make_user()
     save(boss, user, bio="one\r\ntwo")
     assert columns(user)["bio"] == "one\ntwo"
 
 
-def test_editable_list_writes_the_changed_rows_only(boss, make_user, monkeypatch):
+def test_editable_list_writes_only_changed_rows(boss, make_user, monkeypatch):
     monkeypatch.setattr(admin.site._registry[User], "list_editable", ("email", "name"))
-    one, other = make_user(name="Ann"), stored(User, username="other", email="Other@Example.COM", name=None)
+    one, other = make_user(name="Ann"), insert_row(User, username="other", email="Other@Example.COM", name=None)
     before = columns(other)
     path = f"/admin/users/user/?id__in={one.pk},{other.pk}"
     form = filled_form(boss.get(path).content.decode(), "changelist-form")
@@ -160,7 +162,7 @@ def test_editable_list_writes_the_changed_rows_only(boss, make_user, monkeypatch
     assert LogEntry.objects.get().object_id == str(one.pk)
 
 
-def test_deletion_and_restoring_of_what_is_so_already_is_told_nowhere(boss, make_stock):
+def test_repeated_deletion_or_restoring_is_not_logged(boss, make_stock):
     stock, deleted = make_stock(boss.user), make_stock(boss.user)
     deleted.delete()
     entries = AuditEntry.objects.count()
@@ -172,7 +174,7 @@ def test_deletion_and_restoring_of_what_is_so_already_is_told_nowhere(boss, make
     assert not LogEntry.objects.exists()
 
 
-# Columns of resources to come
+# Column types of future resources
 
 
 class Sample(models.Model):
@@ -214,8 +216,8 @@ AWKWARD_VALUES = {
 PLAIN = {"moment": None, "data": 1, "line": "x", "amount": Decimal(1)}
 
 
-def shown_again(instance: Sample, **typed):
-    """The form of `instance`, filled by a browser with what the page shows."""
+def resubmitted_form(instance: Sample, **typed):
+    """Return the form of `instance`, bound to the values that its page displays."""
     model_admin = SampleAdmin(Sample, admin.site)
     form_class = model_admin.get_form(type("Request", (), {"user": User(is_superuser=True)}), instance, change=True)
     page = f"<form>{form_class(instance=instance).as_p()}</form>"
@@ -228,8 +230,8 @@ def shown_again(instance: Sample, **typed):
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in AWKWARD_VALUES.items() for value in values]
 )
-def test_value_of_any_column_comes_back(name, value):
-    form = shown_again(Sample(pk=1, **PLAIN | {name: value}))
+def test_every_value_survives_an_unedited_form(name, value):
+    form = resubmitted_form(Sample(pk=1, **PLAIN | {name: value}))
     form.instance._state.adding = False
     form.validate_unique = lambda: None
     assert form.is_valid(), form.errors
@@ -238,11 +240,11 @@ def test_value_of_any_column_comes_back(name, value):
     assert type(getattr(form.instance, name)) is type(value)
 
 
-def test_microseconds_stay_without_the_hidden_copy_of_the_field():
+def test_microseconds_are_kept_without_the_hidden_initial_field():
     moment = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
     instance = Sample(pk=1, **PLAIN | {"moment": moment})
     instance._state.adding = False
-    form = shown_again(instance, note="new")
+    form = resubmitted_form(instance, note="new")
     for name in [name for name in form.data if name.startswith("initial-")]:
         del form.data[name]
     form.validate_unique = lambda: None
@@ -251,10 +253,10 @@ def test_microseconds_stay_without_the_hidden_copy_of_the_field():
     assert (instance.moment, instance.note) == (moment, "new")
 
 
-def test_time_that_was_changed_is_changed():
+def test_edited_time_is_stored():
     instance = Sample(pk=1, **PLAIN | {"moment": datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)})
     instance._state.adding = False
-    form = shown_again(instance, moment_1="03:04:06")
+    form = resubmitted_form(instance, moment_1="03:04:06")
     form.validate_unique = lambda: None
     assert form.is_valid()
     assert instance.moment == datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)

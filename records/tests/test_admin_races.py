@@ -1,4 +1,4 @@
-"""Several people at once in the admin: who loses is told so in the form, and nothing is done or logged twice."""
+"""Concurrent admin requests: the form reports a lost race, and nothing is done or logged twice."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from users.models import LAST_SUPERUSER_MESSAGE, User
 pytestmark = pytest.mark.django_db(transaction=True)
 
 USERS, STOCKS, GROUPS = "/admin/users/user/", "/admin/stocks/stock/", "/admin/auth/group/"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 NO_PASSWORD = {"usable_password": "false"}
 on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 
@@ -31,7 +31,7 @@ def boss(make_user):
 
 @pytest.fixture
 def browser(boss):
-    """A new browser in which the superuser is signed in."""
+    """Return a function that creates a client logged in as the superuser."""
 
     def make() -> Client:
         client = Client(raise_request_exception=False)
@@ -42,7 +42,7 @@ def browser(boss):
 
 
 def at_once(*acts):
-    """The results of these functions, run in threads with connections of their own that start together."""
+    """Run the functions in parallel threads, each with its own connection, and return their results."""
     barrier = Barrier(len(acts))
 
     def run(act):
@@ -63,7 +63,7 @@ def posting(browser, path, body):
 
 @pytest.fixture
 def just_before(monkeypatch):
-    """Have a function run once in another connection, after a form's checks and before its write."""
+    """Run a function once in another connection, between the validation of a form and its write."""
 
     def before(model_admin, method, act):
         original = getattr(model_admin, method)
@@ -85,7 +85,7 @@ def page_of(answer) -> str:
     return answer.content.decode()
 
 
-def test_user_added_four_times_at_once_is_added_once(browser):
+def test_user_added_four_times_concurrently_is_added_once(browser):
     body = {"username": "ada", "email": "ada@example.com", **NO_PASSWORD}
     answers = at_once(*[posting(browser, f"{USERS}add/", body) for _ in range(4)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
@@ -95,7 +95,7 @@ def test_user_added_four_times_at_once_is_added_once(browser):
     assert LogEntry.objects.count() == 1
 
 
-def test_four_users_renamed_alike_at_once(browser, make_user):
+def test_one_of_four_concurrent_renames_to_the_same_name_wins(browser, make_user):
     people = [make_user() for _ in range(4)]
     acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": "same", "is_active": "on"}) for user in people]
     answers = at_once(*acts)
@@ -104,14 +104,14 @@ def test_four_users_renamed_alike_at_once(browser, make_user):
     assert AuditEntry.objects.filter(action="update", object_type="users").count() == 1
 
 
-def test_group_of_another_app_added_at_once(browser):
+def test_group_added_four_times_concurrently_is_added_once(browser):
     answers = at_once(*[posting(browser, f"{GROUPS}add/", {"name": "Clerks"}) for _ in range(4)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     assert all("already exists" in page_of(answer) for answer in answers if answer.status_code == 200)
 
 
 @on_postgresql
-def test_address_taken_between_check_and_write(browser, make_user, just_before):
+def test_email_taken_between_validation_and_write_is_reported(browser, make_user, just_before):
     user = make_user()
     just_before(admin.ModelAdmin, "save_model", lambda: User.objects.create_user("first", "new@example.com"))
     body = {"username": user.username, "email": "NEW@example.com", "is_active": "on"}
@@ -122,7 +122,7 @@ def test_address_taken_between_check_and_write(browser, make_user, just_before):
 
 
 @on_postgresql
-def test_owner_purged_between_check_and_write(browser, make_user, just_before):
+def test_owner_purged_between_validation_and_write_is_reported(browser, make_user, just_before):
     owner = make_user()
     just_before(admin.ModelAdmin, "save_model", lambda: User.objects.filter(pk=owner.pk).purge())
     body = {"owner": owner.pk, "name": "AAPL", "price": 1, "quantity": 1, "is_active": "on"}
@@ -131,7 +131,7 @@ def test_owner_purged_between_check_and_write(browser, make_user, just_before):
 
 
 @on_postgresql
-def test_row_purged_between_check_and_write(browser, make_stock, boss, just_before):
+def test_row_purged_between_validation_and_write_is_reported(browser, make_stock, boss, just_before):
     stock = make_stock(boss)
     just_before(admin.ModelAdmin, "save_model", lambda: Stock.objects.filter(pk=stock.pk).purge())
     body = {"owner": boss.pk, "name": "GOOG", "price": 1, "quantity": 1, "is_active": "on"}
@@ -141,7 +141,7 @@ def test_row_purged_between_check_and_write(browser, make_stock, boss, just_befo
 
 
 @on_postgresql
-def test_constraint_that_no_check_knows_is_named_in_the_form(browser, make_stock, boss, monkeypatch):
+def test_constraint_without_validator_is_reported_in_the_form(browser, make_stock, boss, monkeypatch):
     stock = make_stock(boss)
     monkeypatch.setattr("django.db.models.Model.validate_constraints", lambda self, exclude=None: None)
     monkeypatch.setattr(Stock._meta.get_field("price"), "_validators", [])
@@ -153,7 +153,7 @@ def test_constraint_that_no_check_knows_is_named_in_the_form(browser, make_stock
 
 
 @on_postgresql
-def test_row_of_an_editable_list_loses_a_race(browser, make_user, just_before, monkeypatch):
+def test_editable_list_reports_a_lost_race_and_writes_nothing(browser, make_user, just_before, monkeypatch):
     monkeypatch.setattr(admin.site._registry[User], "list_editable", ("name", "email"))
     one, other = make_user(), make_user()
     just_before(admin.ModelAdmin, "save_model", lambda: User.objects.create_user("first", "new@example.com"))
@@ -165,7 +165,7 @@ def test_row_of_an_editable_list_loses_a_race(browser, make_user, just_before, m
     assert other.name is None
 
 
-def test_last_two_superusers_are_deactivated_at_once(browser, boss, make_user):
+def test_one_of_the_last_two_superusers_stays_active(browser, boss, make_user):
     other = make_user(is_staff=True, is_superuser=True)
     acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": user.username}) for user in (boss, other)]
     answers = at_once(*acts)
@@ -176,7 +176,7 @@ def test_last_two_superusers_are_deactivated_at_once(browser, boss, make_user):
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-def test_row_deleted_by_four_people_at_once_is_deleted_once(browser, make_stock, boss, in_bulk):
+def test_row_deleted_four_times_concurrently_is_deleted_once(browser, make_stock, boss, in_bulk):
     stock = make_stock(boss)
     selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
     path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
@@ -186,14 +186,14 @@ def test_row_deleted_by_four_people_at_once_is_deleted_once(browser, make_stock,
     assert LogEntry.objects.count() == 1
 
 
-def test_row_removed_for_good_by_four_people_at_once(browser):
+def test_group_deleted_four_times_concurrently_is_logged_once(browser):
     group = Group.objects.create(name="Clerks")
     answers = at_once(*[posting(browser, f"{GROUPS}{group.pk}/delete/", {"post": "yes"}) for _ in range(4)])
     assert {answer.status_code for answer in answers} == {302}
     assert LogEntry.objects.count() == 1
 
 
-def test_rows_restored_by_four_people_at_once_are_restored_once(browser, make_stock, boss):
+def test_row_restored_four_times_concurrently_is_restored_once(browser, make_stock, boss):
     stock = make_stock(boss)
     stock.delete()
     body = {"action": "restore_selected", "_selected_action": stock.pk}
@@ -202,7 +202,7 @@ def test_rows_restored_by_four_people_at_once_are_restored_once(browser, make_st
     assert AuditEntry.objects.of_row(Stock, stock.pk).filter(action="restore").count() == 1
 
 
-def test_form_of_a_row_that_somebody_removed_for_good(browser, make_stock, boss):
+def test_form_of_a_purged_row_redirects_with_a_message(browser, make_stock, boss):
     stock, client = make_stock(boss), browser()
     client.get(f"{STOCKS}{stock.pk}/change/")
     Stock.objects.filter(pk=stock.pk).purge()
@@ -214,7 +214,7 @@ def test_form_of_a_row_that_somebody_removed_for_good(browser, make_stock, boss)
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-def test_row_that_came_into_use_is_not_deleted(browser, make_stock, boss, monkeypatch, in_bulk):
+def test_row_that_became_protected_is_not_deleted(browser, make_stock, boss, monkeypatch, in_bulk):
     stock = make_stock(boss)
 
     def refuse(self, keys, *, permanently):
@@ -228,7 +228,7 @@ def test_row_that_came_into_use_is_not_deleted(browser, make_stock, boss, monkey
     assert not LogEntry.objects.exists()
 
 
-def test_password_of_a_user_who_is_gone_meanwhile(browser, make_user, monkeypatch):
+def test_password_change_of_a_purged_user_is_conflict(browser, make_user, monkeypatch):
     user = make_user()
     save = User.save
 
@@ -244,7 +244,7 @@ def test_password_of_a_user_who_is_gone_meanwhile(browser, make_user, monkeypatc
 
 
 @on_postgresql
-def test_victim_of_a_deadlock_is_asked_to_try_again(browser, make_stock, boss):
+def test_victim_of_a_deadlock_gets_503_with_retry_after(browser, make_stock, boss):
     first, second = make_stock(boss), make_stock(boss)
     client, is_locked = browser(), Event()
     selected = {"action": "delete_selected", "_selected_action": [first.pk, second.pk], "post": "yes"}
@@ -255,7 +255,7 @@ def test_victim_of_a_deadlock_is_asked_to_try_again(browser, make_stock, boss):
             Stock.objects.select_for_update().get(pk=second.pk)
             is_locked.set()
             for _ in range(200):
-                cursor.execute(f"SELECT pg_sleep(0.05), pg_stat_clear_snapshot(); {WAITING}")
+                cursor.execute(f"SELECT pg_sleep(0.05), pg_stat_clear_snapshot(); {WAITERS}")
                 if cursor.fetchone() != (0,):
                     break
             Stock.objects.select_for_update().get(pk=first.pk)

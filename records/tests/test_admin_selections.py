@@ -1,4 +1,4 @@
-"""Selections of more rows than a form can name: confirmed by their number, changed as a whole, in a bounded page."""
+"""Actions on more rows than a form can list: confirmed by their count, all or nothing, in a page of bounded size."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -24,14 +24,14 @@ def boss(make_user):
 
 @pytest.fixture
 def many(owner):
-    made = Stock.objects.bulk_create(
+    stocks = Stock.objects.bulk_create(
         [Stock(owner=owner.user, name="MANY", price="1.5", quantity=number + 1) for number in range(MANY)]
     )
-    return Stock.all_objects.filter(pk__in=[stock.pk for stock in made])
+    return Stock.all_objects.filter(pk__in=[stock.pk for stock in stocks])
 
 
 def select_all(client, path, action):
-    """Tick every row of the page and follow its "Select all" link, as a browser does."""
+    """Select every row of the page and "Select all", as a browser does."""
     page = client.get(path)
     keys = [str(row.pk) for row in page.context["cl"].result_list]
     return client.post(path, {"action": action, "index": "0", "select_across": "1", "_selected_action": keys})
@@ -54,7 +54,7 @@ def test_all_rows_of_a_list_are_deleted(boss, many, make_stock, query):
     assert LogEntry.objects.get().object_repr == "1,100 stocks"
 
 
-def test_page_and_number_of_statements_do_not_grow(boss, many, django_assert_max_num_queries):
+def test_page_size_and_number_of_queries_are_constant(boss, many, django_assert_max_num_queries):
     path = f"{STOCKS}?name__exact=MANY"
     with django_assert_max_num_queries(12):
         page = select_all(boss, path, "delete_selected")
@@ -66,7 +66,7 @@ def test_page_and_number_of_statements_do_not_grow(boss, many, django_assert_max
     assert not many.live().exists()
 
 
-def test_batches_are_one_deletion_for_the_user(boss, many, monkeypatch):
+def test_selection_is_deleted_and_restored_in_batches(boss, many, monkeypatch):
     monkeypatch.setattr("records.admin.selections.BATCH_SIZE", 300)
     path = f"{STOCKS}?name__exact=MANY"
     confirm(boss, path, select_all(boss, path, "delete_selected"))
@@ -75,7 +75,7 @@ def test_batches_are_one_deletion_for_the_user(boss, many, monkeypatch):
     assert many.live().count() == MANY
 
 
-def test_selection_that_has_changed_is_confirmed_again(boss, many, make_stock):
+def test_changed_selection_is_confirmed_again(boss, many, make_stock):
     path = f"{STOCKS}?name__exact=MANY"
     page = select_all(boss, path, "delete_selected")
     late = make_stock(boss.user, name="MANY")
@@ -86,7 +86,7 @@ def test_selection_that_has_changed_is_confirmed_again(boss, many, make_stock):
     assert not Stock.objects.filter(name="MANY", pk=late.pk).exists()
 
 
-def test_picked_rows_are_deleted_and_no_others(boss, many):
+def test_only_selected_rows_are_deleted(boss, many):
     keys = [str(stock.pk) for stock in many.order_by("pk")[:3]]
     page = boss.post(STOCKS, {"action": "delete_selected", "index": "0", "_selected_action": keys})
     assert filled_form(page.content.decode())["_selected_action"] == keys
@@ -95,7 +95,7 @@ def test_picked_rows_are_deleted_and_no_others(boss, many):
     assert LogEntry.objects.count() == 3
 
 
-def test_users_are_deleted_with_all_they_have(boss, many):
+def test_users_are_deleted_with_their_stocks(boss, many):
     people = User.objects.bulk_create([User(username=f"many{number}", password="!") for number in range(MANY)])
     many.update(owner=people[0])
     path = f"{USERS}?q=many"
@@ -106,7 +106,7 @@ def test_users_are_deleted_with_all_they_have(boss, many):
     assert not many.live().exists()
 
 
-def test_last_superuser_is_not_deleted_with_everybody(boss, many):
+def test_last_superuser_is_not_deleted_with_all_users(boss, many):
     page = select_all(boss, USERS, "delete_selected")
     assert "last active superuser" in page.content.decode()
     selected = {"action": "delete_selected", "select_across": "1", "_selected_action": "1", "post": "yes"}
@@ -133,20 +133,22 @@ def test_all_changes_are_undone(boss, many, django_assert_max_num_queries):
 
 @pytest.mark.parametrize("action", ["end", "delete_selected"])
 def test_all_devices_are_signed_out(boss, owner, action, django_assert_max_num_queries):
-    made = Session.objects.bulk_create([Session(user=owner.user, expires_at=EVER, ip="192.0.2.1") for _ in range(MANY)])
+    sessions = Session.objects.bulk_create(
+        [Session(user=owner.user, expires_at=EVER, ip="192.0.2.1") for _ in range(MANY)]
+    )
     path = f"{SESSIONS}?ip__exact=192.0.2.1"
     with django_assert_max_num_queries(60):
         page = select_all(boss, path, action)
         if action == "delete_selected":
             confirm(boss, path, page)
-    alive = Session.objects.filter(pk__in=[session.pk for session in made], revoked_at=None)
+    alive = Session.objects.filter(pk__in=[session.pk for session in sessions], revoked_at=None)
     assert not alive.exists()
     assert AuditEntry.objects.filter(action="logout", user_id=boss.user.pk).count() == MANY
-    assert Session.objects.filter(pk__in=[session.pk for session in made]).exists() == (action == "end")
+    assert Session.objects.filter(pk__in=[session.pk for session in sessions]).exists() == (action == "end")
 
 
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
-def test_more_rows_than_one_action_takes_are_refused(boss, many, monkeypatch, action):
+def test_selection_over_the_limit_is_refused(boss, many, monkeypatch, action):
     monkeypatch.setattr("records.admin.selections.MAX_SELECTION", 1_000)
     path = f"{STOCKS}?name__exact=MANY"
     select_all(boss, path, action)

@@ -1,4 +1,4 @@
-"""Every address of the admin, for every persona, each request in a transaction of its own as on a server."""
+"""Every URL of the admin for every persona, with one transaction per request as on a server."""
 
 import pytest
 from django.contrib import admin
@@ -14,7 +14,7 @@ from records.audit.models import AuditEntry
 from stocks.models import Stock
 from users.models import LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit, Session, User
 
-# Inside the transaction of an ordinary test, `select_for_update` without one of its own would not fail.
+# Inside the transaction of an ordinary test, `select_for_update` outside of `atomic` would not fail.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 USERS, STOCKS, LOG = "/admin/users/user/", "/admin/stocks/stock/", "/admin/records/auditentry/"
@@ -42,10 +42,10 @@ def boss(visitor):
 
 @pytest.fixture
 def rows(make_user, make_stock):
-    """Model → a row of it, for every model in the admin."""
+    """Return a row of every model in the admin, by model."""
     user = make_user()
     stock = make_stock(user)
-    made = [
+    created = [
         user,
         stock,
         Session.objects.create(user=user, expires_at=EVER),
@@ -55,47 +55,47 @@ def rows(make_user, make_stock):
         Group.objects.create(name="Clerks"),
         AuditEntry.objects.of_row(Stock, stock.pk).get(),
     ]
-    by_model = {type(row): row for row in made}
+    by_model = {type(row): row for row in created}
     assert by_model.keys() == admin.site._registry.keys()
     return by_model
 
 
 def routes(resolver: URLResolver, prefix: str = "") -> list[str]:
-    """Every route below `resolver`, such as `stocks/stock/<path:object_id>/change/`."""
-    found = []
+    """Return every route below `resolver`, such as `stocks/stock/<path:object_id>/change/`."""
+    all_routes = []
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
-        found += routes(pattern, route) if isinstance(pattern, URLResolver) else [route]
-    return found
+        all_routes += routes(pattern, route) if isinstance(pattern, URLResolver) else [route]
+    return all_routes
 
 
 def addresses(rows) -> list[str]:
-    [resolver] = [each for each in get_resolver().url_patterns if getattr(each, "namespace", None) == "admin"]
+    [resolver] = [item for item in get_resolver().url_patterns if getattr(item, "namespace", None) == "admin"]
     labels = {model._meta.app_label for model in rows}
-    found = [f"/admin/{label}/" for label in labels]
+    paths = [f"/admin/{label}/" for label in labels]
     for route in routes(resolver):
         if route.startswith("^(?P<app_label>"):
-            continue  # above
+            continue  # the index pages of the apps, listed above
         for model, row in rows.items():
             if route.startswith(f"{model._meta.app_label}/{model._meta.model_name}/"):
                 route = route.replace("<path:object_id>", quote(str(row.pk))).replace("<id>", str(row.pk))
         route = route.replace("<path:content_type_id>", str(ContentType.objects.get_for_model(Stock).pk))
         route = route.replace("<path:object_id>", str(rows[Stock].pk)).replace("(?P<url>.*)$", "no/such/page")
         assert not set("<>?") & set(route), route
-        found.append(f"/admin/{route}")
-    return [path for path in found if path != "/admin/logout/"]
+        paths.append(f"/admin/{route}")
+    return [path for path in paths if path != "/admin/logout/"]
 
 
 @pytest.mark.parametrize("persona", ["superuser", "staff", "anonymous"])
 @pytest.mark.parametrize("method", ["get", "head", "options", "post", "put"])
-def test_no_address_fails(rows, visitor, persona, method):
+def test_no_url_crashes(rows, visitor, persona, method):
     paths, client = addresses(rows), visitor(persona)
     codes = {path: getattr(client, method)(path).status_code for path in paths}
     assert len(codes) > 40
     assert {path: code for path, code in codes.items() if code >= 500} == {}
 
 
-def test_superuser_reads_every_page_that_there_is(rows, boss):
+def test_superuser_reads_every_page(rows, boss):
     closed = {path for path in addresses(rows) if boss.get(path).status_code not in {200, 302}}
     stock = f"/admin/r/{ContentType.objects.get_for_model(Stock).pk}/{rows[Stock].pk}/"  # no page of its own
     entry = f"{LOG}{rows[AuditEntry].pk}/delete/"
@@ -103,7 +103,7 @@ def test_superuser_reads_every_page_that_there_is(rows, boss):
     assert closed == {"/admin/autocomplete/", "/admin/no/such/page", stock, entry, *add}
 
 
-def test_anonymous_reads_the_login_form_only(rows, visitor):
+def test_anonymous_reads_only_the_login_form(rows, visitor):
     client = visitor("anonymous")
     assert [path for path in addresses(rows) if client.get(path).status_code == 200] == ["/admin/login/"]
 
@@ -120,7 +120,7 @@ def test_user_is_deleted_and_restored(boss, make_user, make_stock):
     assert Stock.objects.filter(pk=stock.pk).exists()
 
 
-def test_users_are_deleted_together_and_the_deletion_undone(boss, make_user):
+def test_deletion_of_several_users_is_undone(boss, make_user):
     people = [make_user() for _ in range(3)]
     selected = {"action": "delete_selected", "_selected_action": [user.pk for user in people]}
     assert boss.post(USERS, selected).status_code == 200
@@ -133,14 +133,14 @@ def test_users_are_deleted_together_and_the_deletion_undone(boss, make_user):
 
 
 @pytest.mark.parametrize("model", [Stock, Session, Identity, RateLimit, QueuedMail, Group])
-def test_row_of_every_other_kind_is_deleted(boss, rows, model):
+def test_row_of_every_other_model_is_deleted(boss, rows, model):
     page = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{quote(str(rows[model].pk))}/delete/"
     assert boss.get(page).status_code == 200
     assert boss.post(page, {"post": "yes"}).status_code == 302
     assert not model.objects.filter(pk=rows[model].pk).exists()
 
 
-def test_last_superuser_stays(boss):
+def test_last_superuser_cannot_be_deleted_or_deactivated(boss):
     answers = [
         boss.get(f"{USERS}{boss.user.pk}/delete/"),
         boss.post(f"{USERS}{boss.user.pk}/delete/", {"post": "yes"}),
@@ -150,7 +150,7 @@ def test_last_superuser_stays(boss):
     assert User.objects.superusers().get() == boss.user
 
 
-def test_question_about_the_last_superuser_needs_no_transaction(boss):
+def test_check_of_the_last_superuser_needs_no_transaction(boss):
     assert User.objects.filter(pk=boss.user.pk).includes_all_superusers()
     boss.user.is_active = False
     with pytest.raises(ValidationError, match="last active superuser"):
@@ -180,8 +180,8 @@ def test_login_and_logout(boss):
     assert boss.get("/admin/").status_code == 200
 
 
-def test_failed_action_leaves_no_trace(boss, make_user, monkeypatch):
-    """A whole request is one transaction: nothing of it is told where it was not done."""
+def test_failed_action_is_rolled_back_with_its_log_entries(boss, make_user, monkeypatch):
+    """A request is one transaction: a failed action is neither done nor logged."""
     user = make_user()
 
     def fail(*args, **kwargs):

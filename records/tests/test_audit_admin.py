@@ -1,4 +1,4 @@
-"""The log in the admin: to be read, to follow its links, and to undo."""
+"""The admin of the audit log: reading, links, search and undo."""
 
 import re
 
@@ -30,12 +30,12 @@ def entry(stock):
     return AuditEntry.objects.of_row(Stock, stock.pk).latest("id")
 
 
-def rows(admin, query=""):
-    """How many entries a list shows."""
+def count_rows(admin, query=""):
+    """Return the number of entries that a list displays."""
     return len(re.findall(r'name="_selected_action"', admin.get(f"{LIST}{query}").content.decode()))
 
 
-def test_list_shows_readable_differences_and_links(admin, owner, stock):
+def test_list_displays_readable_changes_and_links(admin, owner, stock):
     page = admin.get(f"{LIST}?object_type__exact=stocks").content.decode()
     assert "name: AAPL → GOOG, price: 175.5 → 190.25" in page
     assert f'href="/admin/stocks/stock/{stock.pk}/change/">stocks {stock.pk}</a>' in page
@@ -43,7 +43,7 @@ def test_list_shows_readable_differences_and_links(admin, owner, stock):
     assert f'href="{LIST}?request_id__exact=request-7">request-7</a>' in page
 
 
-def test_page_of_an_entry_shows_a_table_of_differences(admin, stock):
+def test_page_of_an_entry_displays_a_table_of_changes(admin, stock):
     page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
     assert re.search(r'<th scope="row">price</th>\s*<td>175.5</td>\s*<td>190.25</td>', page)
     assert f"{LIST}?request_id__exact=request-7" in page
@@ -69,15 +69,15 @@ def test_values_are_escaped(admin, owner):
     ],
 )
 def test_filters_and_search(admin, stock, query, expected):
-    assert rows(admin, query) == expected
+    assert count_rows(admin, query) == expected
 
 
 def test_search_by_username_and_row(admin, owner, stock):
-    assert rows(admin, f"?q={owner.user.username.upper()}") >= 2
-    assert rows(admin, f"?q={stock.pk}&object_type__exact=stocks") == 2
+    assert count_rows(admin, f"?q={owner.user.username.upper()}") >= 2
+    assert count_rows(admin, f"?q={stock.pk}&object_type__exact=stocks") == 2
 
 
-def test_nothing_can_be_added_changed_or_deleted(admin, stock):
+def test_entries_cannot_be_added_changed_or_deleted(admin, stock):
     page = f"{LIST}{entry(stock).pk}/"
     assert admin.get(f"{LIST}add/").status_code == 403
     assert admin.post(f"{page}change/", {"action": "login"}).status_code == 403
@@ -94,7 +94,7 @@ def test_selected_changes_are_undone(admin, stock):
     assert entry(stock).user_id == admin.user.pk
 
 
-def test_entry_is_undone_by_its_button(admin, stock):
+def test_button_undoes_the_entry(admin, stock):
     page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
     [form] = [form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if "undo_entries" in form]
     data = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
@@ -104,13 +104,13 @@ def test_entry_is_undone_by_its_button(admin, stock):
 
 def test_whole_request_is_undone(admin, owner, make_stock):
     stocks = [make_stock(owner.user) for _ in range(3)]
-    selected = {"action": "delete_selected", "_selected_action": [each.pk for each in stocks], "post": "yes"}
+    selected = {"action": "delete_selected", "_selected_action": [stock.pk for stock in stocks], "post": "yes"}
     admin.post("/admin/stocks/stock/", selected)
     admin.post(LIST, {"action": "undo_requests", "_selected_action": entry(stocks[0]).pk})
     assert Stock.objects.filter(owner=owner.user).count() == 3
 
 
-def test_conflict_is_shown(admin, stock):
+def test_conflict_is_reported(admin, stock):
     before = entry(stock)
     Stock.objects.filter(pk=stock.pk).update(price=7)
     answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": before.pk}, follow=True)
@@ -118,7 +118,7 @@ def test_conflict_is_shown(admin, stock):
     assert Stock.objects.get(pk=stock.pk).name == "GOOG"
 
 
-def test_reader_of_the_log_is_offered_no_undo(staff_with, client, stock):
+def test_user_with_view_permission_cannot_undo(staff_with, client, stock):
     client.force_login(staff_with("view_auditentry").user)
     page = client.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
     assert "undo_entries" not in client.get(LIST).content.decode() + page
@@ -126,7 +126,7 @@ def test_reader_of_the_log_is_offered_no_undo(staff_with, client, stock):
     assert Stock.objects.get(pk=stock.pk).name == "GOOG"
 
 
-def test_history_of_a_row_shows_every_way_of_writing(admin, owner, stock):
+def test_history_displays_changes_made_outside_of_the_admin(admin, owner, stock):
     Stock.objects.filter(pk=stock.pk).update(price=7)
     page = admin.get(f"/admin/stocks/stock/{stock.pk}/history/").content.decode()
     assert page.count('<th scope="row">price</th>') == 3
@@ -134,7 +134,7 @@ def test_history_of_a_row_shows_every_way_of_writing(admin, owner, stock):
     assert f"{LIST}?object_type__exact=stocks&amp;object_id__exact={stock.pk}" in page
 
 
-def test_history_links_to_the_log_for_its_readers_only(staff, client, stock):
+def test_history_links_to_the_audit_log_only_with_view_permission(staff, client, stock):
     client.force_login(staff.user)
     page = client.get(f"/admin/stocks/stock/{stock.pk}/history/").content.decode()
     assert "190.25" in page
@@ -142,7 +142,7 @@ def test_history_links_to_the_log_for_its_readers_only(staff, client, stock):
 
 
 @pytest.mark.parametrize("number", [1, 30])
-def test_list_costs_the_same_for_any_number_of_entries(admin, stock, number, django_assert_max_num_queries):
+def test_list_needs_a_constant_number_of_queries(admin, stock, number, django_assert_max_num_queries):
     for price in range(number):
         Stock.objects.filter(pk=stock.pk).update(price=price + 1)
     with django_assert_max_num_queries(5):

@@ -1,4 +1,4 @@
-"""Records that are deleted for good: the log keeps what they were, and tells of all that went or changed with them."""
+"""Hard deletion of records: the audit log contains their values and every row deleted or changed with them."""
 
 import uuid
 
@@ -37,13 +37,13 @@ def kinds():
             class Meta:
                 app_label, db_table = "records", "test_labels"
 
-        made = [Shelf, Book, Label]
+        created = [Shelf, Book, Label]
         with connection.schema_editor() as editor:
-            for model in made:
+            for model in created:
                 editor.create_model(model)
-        yield made
+        yield created
         with connection.schema_editor() as editor:
-            for model in reversed(made):
+            for model in reversed(created):
                 editor.delete_model(model)
 
 
@@ -57,58 +57,58 @@ def book(kinds, shelf):
     return kinds[1].objects.create(title="Sonnets", shelf=shelf)
 
 
-def told(row_or_key, model):
+def logged_changes(row_or_key, model):
     entries = AuditEntry.objects.of_row(model, getattr(row_or_key, "pk", row_or_key)).order_by("id")
     return [(entry.action, entry.changes) for entry in entries]
 
 
 @pytest.mark.parametrize("delete", [lambda row: row.delete(), lambda row: type(row).objects.filter(pk=row.pk).delete()])
-def test_deletion_is_final_and_told_with_the_values(kinds, shelf, delete):
+def test_deletion_is_permanent_and_logged_with_values(kinds, shelf, delete):
     key = shelf.pk
     assert delete(shelf) == (1, {"records.Shelf": 1})
     assert not kinds[0].objects.exists()
-    assert told(key, kinds[0])[1:] == [
-        ("delete", {"created_at": told(key, kinds[0])[1][1]["created_at"], "name": ["Poetry", None]})
+    assert logged_changes(key, kinds[0])[1:] == [
+        ("delete", {"created_at": logged_changes(key, kinds[0])[1][1]["created_at"], "name": ["Poetry", None]})
     ]
 
 
-def test_what_goes_along_is_told_too(kinds, shelf, book):
+def test_cascading_deletion_is_logged(kinds, shelf, book):
     shelf.delete()
-    assert [action for action, _ in told(book, kinds[1])] == ["create", "delete"]
-    assert told(book, kinds[1])[1][1]["shelf_id"] == [str(shelf.pk), None]
+    assert [action for action, _ in logged_changes(book, kinds[1])] == ["create", "delete"]
+    assert logged_changes(book, kinds[1])[1][1]["shelf_id"] == [str(shelf.pk), None]
 
 
-def test_what_loses_its_reference_is_told_too(kinds, book):
+def test_reference_set_to_null_is_logged(kinds, book):
     label = kinds[2].objects.create(text="lent", book=book)
     book.delete()
     label.refresh_from_db()
     assert (label.book_id, label.version) == (None, 2)
-    assert told(label, kinds[2])[1] == ("update", {"book_id": [book.pk, None]})
+    assert logged_changes(label, kinds[2])[1] == ("update", {"book_id": [book.pk, None]})
 
 
-def test_purge_keeps_no_value(kinds, shelf, book):
+def test_purge_erases_logged_values(kinds, shelf, book):
     kinds[0].objects.all().purge()
-    assert told(shelf, kinds[0]) == [("create", {}), ("purge", {})]
-    assert told(book, kinds[1]) == [("create", {}), ("purge", {})]
+    assert logged_changes(shelf, kinds[0]) == [("create", {}), ("purge", {})]
+    assert logged_changes(book, kinds[1]) == [("create", {}), ("purge", {})]
 
 
-def test_statements_do_not_grow_with_the_rows(kinds, shelf):
+def test_deletion_needs_a_constant_number_of_queries(kinds, shelf):
     counts = []
     for number in (2, 30):
-        made = kinds[1].objects.bulk_create([kinds[1](title=str(n), shelf=shelf) for n in range(number)])
-        kinds[2].objects.bulk_create([kinds[2](text="lent", book=book) for book in made])
+        books = kinds[1].objects.bulk_create([kinds[1](title=str(n), shelf=shelf) for n in range(number)])
+        kinds[2].objects.bulk_create([kinds[2](text="lent", book=book) for book in books])
         with CaptureQueriesContext(connection) as queries:
             kinds[1].objects.all().delete()
         counts.append(len(queries))
     assert counts[0] == counts[1]
 
 
-def test_changes_of_a_row_with_a_uuid_are_told(kinds, shelf):
+def test_changes_of_a_row_with_a_uuid_are_logged(kinds, shelf):
     kinds[0].objects.update(name="Prose")
     stale = kinds[0].objects.get()
     kinds[0].objects.filter(pk=shelf.pk).update(name=models.functions.Upper("name"))
     stale.name = "Drama"
     stale.save()
-    assert [changes for _, changes in told(shelf, kinds[0])][1:] == [
+    assert [changes for _, changes in logged_changes(shelf, kinds[0])][1:] == [
         {"name": ["Poetry", "Prose"]}, {"name": ["Prose", "PROSE"]}, {"name": ["PROSE", "Drama"]},
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""dumpdata → loaddata: between databases of both kinds, with deleted rows, with and without the log, twice."""
+"""dumpdata and loaddata between both databases, with deleted rows, with and without the audit log."""
 
 import json
 import os
@@ -24,23 +24,23 @@ from users.models import Identity, RateLimit, Session, SpentToken, User
 FORMATS = ["json", "jsonl", "xml", "yaml"]
 NATURAL = ["", "--natural-foreign", "--natural-primary", "--natural-foreign --natural-primary"]
 WITHOUT_LOG = "--exclude records.AuditEntry"
-#: What `migrate` writes into every database.
+#: Models whose rows `migrate` creates in every database.
 SYSTEM = {ContentType, Permission}
 
 
 def value_of(row, field):
-    """The value of a column, of system rows their name instead of their id."""
+    """Return the value of a column. Replace the id of a system row by its natural key."""
     if field.related_model in SYSTEM:
         other = getattr(row, field.name)
         return other and other.natural_key()
     return getattr(row, field.attname)
 
 
-def contents(*left_out):
-    """Table → rows, each a list of column and value."""
+def contents(*excluded):
+    """Return the rows of each table, as lists of column and value."""
     tables = {}
     for model in apps.get_models(include_auto_created=True):
-        if model in SYSTEM or model in left_out:
+        if model in SYSTEM or model in excluded:
             continue
         fields = [
             field for field in model._meta.concrete_fields if not (model._meta.auto_created and field.primary_key)
@@ -52,7 +52,7 @@ def contents(*left_out):
 
 @pytest.fixture(autouse=True)
 def _fresh_content_types():
-    """An emptied database gives them other ids, and takes these back when its test ends."""
+    """Clear the cache: flushing assigns new ids to content types, and the end of the test rolls them back."""
     ContentType.objects.clear_cache()
     yield
     ContentType.objects.clear_cache()
@@ -60,10 +60,10 @@ def _fresh_content_types():
 
 @pytest.fixture
 def world(make_user, make_stock):
-    """Rows of every kind."""
-    # As in a database where a resource was taken back: the ids of content types have gaps.
+    """Create rows of every model."""
+    # The ids of content types have gaps, as after the removal of a resource.
     ContentType.objects.create(app_label="gone", model="thing").delete()
-    # And where a model is no more: only the fixture knows its content type.
+    # A content type without a model exists only in the fixture.
     stale = ContentType.objects.create(app_label="stale", model="thing")
     Permission.objects.create(codename="view_thing", name="Can view thing", content_type=stale)
     group = Group.objects.create(name="Editors")
@@ -106,7 +106,7 @@ def load(path):
 
 
 def empty():
-    # PostgreSQL truncates no table on which deferred checks are pending.
+    # PostgreSQL refuses to truncate a table with pending deferred checks.
     connection.check_constraints()
     call_command("flush", interactive=False, verbosity=0)
     ContentType.objects.clear_cache()
@@ -126,7 +126,7 @@ def test_loading_into_the_same_database_changes_nothing(world, tmp_path, name, n
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("natural", ["", "--natural-foreign"])
-def test_empty_database_gets_every_row_as_it_was(world, tmp_path, name, natural):
+def test_loading_into_an_empty_database_restores_every_row(world, tmp_path, name, natural):
     path = dump(tmp_path / f"all.{name}", f"--format={name}", *natural.split())
     before, log = contents(AuditEntry), list(AuditEntry.objects.order_by("id").values())
     empty()
@@ -139,7 +139,7 @@ def test_empty_database_gets_every_row_as_it_was(world, tmp_path, name, natural)
 
 
 @pytest.mark.parametrize("natural", NATURAL[2:])
-def test_natural_keys_find_their_way_into_an_empty_database(world, tmp_path, natural):
+def test_natural_keys_are_loaded_into_an_empty_database(world, tmp_path, natural):
     def rows():
         people = User.all_objects.order_by("username").values_list("username", "email", "created_at", "deleted_at")
         stocks = Stock.all_objects.order_by("owner__username", "name", "quantity")
@@ -161,7 +161,7 @@ def test_natural_keys_find_their_way_into_an_empty_database(world, tmp_path, nat
     assert rows() == before
 
 
-def test_log_that_is_loaded_behind_the_rows_is_added_once(world, tmp_path):
+def test_audit_log_loaded_after_the_rows_is_added_once(world, tmp_path):
     rows = dump(tmp_path / "rows.json", *WITHOUT_LOG.split())
     log = dump(tmp_path / "log.json", "records.AuditEntry")
     before = [{**entry, "id": None} for entry in AuditEntry.objects.order_by("id").values()]
@@ -176,7 +176,7 @@ def test_log_that_is_loaded_behind_the_rows_is_added_once(world, tmp_path):
     AuditEntry.objects.record(User, "login", [Change("1", 1)])  # the next id is free
 
 
-def test_log_does_not_bring_back_what_was_erased(owner, make_stock, tmp_path):
+def test_audit_log_does_not_restore_erased_values(owner, make_stock, tmp_path):
     make_stock(owner.user)
     log = dump(tmp_path / "log.json", "records")
     User.objects.filter(pk=owner.user.pk).purge()
@@ -185,15 +185,15 @@ def test_log_does_not_bring_back_what_was_erased(owner, make_stock, tmp_path):
     assert contents() == before
 
 
-def test_log_is_not_loaded_where_it_is_excluded(owner, make_stock, tmp_path):
+def test_excluded_audit_log_is_not_loaded(owner, make_stock, tmp_path):
     log = dump(tmp_path / "log.json", "records")
     empty()
     call_command("loaddata", str(log), "--exclude", "records", verbosity=0)
     assert not AuditEntry.objects.exists()
 
 
-def test_fixture_of_milliseconds_finds_its_rows(world, tmp_path):
-    """As Django writes them."""
+def test_fixture_with_milliseconds_matches_existing_rows(world, tmp_path):
+    """Django's own dumpdata truncates times to milliseconds."""
     fixture = json.loads(dump(tmp_path / "all.json", "--natural-primary").read_text())
     for row in fixture:
         moments = {name: value for name, value in row["fields"].items() if name.endswith("_at") or name == "at"}
@@ -210,7 +210,7 @@ def test_fixture_of_milliseconds_finds_its_rows(world, tmp_path):
     assert state() == before
 
 
-def test_row_that_changed_since_gets_its_old_values_as_a_new_version(owner, make_stock, tmp_path):
+def test_loading_an_older_row_creates_a_new_version(owner, make_stock, tmp_path):
     stock = make_stock(owner.user, price=5)
     path = dump(tmp_path / "stocks.json", "stocks")
     Stock.objects.filter(pk=stock.pk).update(price=6)
@@ -221,7 +221,7 @@ def test_row_that_changed_since_gets_its_old_values_as_a_new_version(owner, make
     assert (entry.action, entry.changes) == ("update", {"price": [6, 5]})
 
 
-def test_row_of_a_later_version_is_taken_over_with_its_times(owner, make_stock, tmp_path):
+def test_loading_a_later_version_keeps_its_times(owner, make_stock, tmp_path):
     stock = make_stock(owner.user, price=5)
     fixture = json.loads(dump(tmp_path / "stocks.json", "stocks.Stock", f"--pks={stock.pk}").read_text())
     moments = {"created_at": "2026-01-02T03:04:05.000006Z", "updated_at": "2026-02-03T04:05:06.000007Z"}
@@ -246,7 +246,7 @@ def test_next_rows_get_free_ids(world, make_user, make_stock, tmp_path):
     assert Identity.objects.create(user=User.objects.first(), provider="x", subject="y").pk
 
 
-def test_log_without_ids_is_warned_of(db, capsys):
+def test_dumping_the_audit_log_without_ids_warns(db, capsys):
     call_command("dumpdata", "records", "--natural-primary")
     assert "Warning: the audit log refers to rows by their ids" in capsys.readouterr().err
     call_command("dumpdata", "stocks", "--natural-primary")
@@ -255,7 +255,7 @@ def test_log_without_ids_is_warned_of(db, capsys):
 
 
 @pytest.mark.parametrize("natural", NATURAL)
-def test_demo_changes_nothing_that_is_dumped(db, tmp_path, natural):
+def test_loading_the_demo_again_changes_nothing(db, tmp_path, natural):
     load("demo")
     path = dump(tmp_path / "all.json", *natural.split())
     before = contents()
@@ -269,7 +269,7 @@ def test_demo_changes_nothing_that_is_dumped(db, tmp_path, natural):
 
 
 def manage(database: str, *arguments: str) -> str:
-    # Tests with transactions of their own leave a database without the default users.
+    # Transactional tests leave a database without the default users.
     seeds = str(User.objects.filter(username="alice").exists()).lower()
     environment = os.environ | {"DATABASE_URL": database, "SEED_DEFAULTS": seeds}
     command = [sys.executable, "manage.py", *arguments]
@@ -279,21 +279,21 @@ def manage(database: str, *arguments: str) -> str:
 
 
 def comparable(text: str) -> dict[str, dict]:
-    """Row → its fields. Loading is itself in the log of the other database."""
+    """Return the fields of each row, without the audit entries that loading itself created."""
     rows = json.loads(text)
     tables = {row["model"] for row in rows}
     assert {"users.user", "stocks.stock", "users.session", "users.identity"} <= tables
-    mine = [row for row in rows if not str(row["fields"].get("request_id") or "").startswith("loaddata-")]
-    for row in mine:
+    dumped = [row for row in rows if not str(row["fields"].get("request_id") or "").startswith("loaddata-")]
+    for row in dumped:
         relations = [name for name in ("permissions", "user_permissions") if name in row["fields"]]
         row["fields"] |= {name: sorted(row["fields"][name]) for name in relations}
-    return {f"{row['model']} {row.get('pk', row['fields'])}": row["fields"] for row in mine}
+    return {f"{row['model']} {row.get('pk', row['fields'])}": row["fields"] for row in dumped}
 
 
 @pytest.mark.parametrize("natural", ["", "--natural-foreign"])
 def test_another_database_and_back(world, tmp_path, natural):
-    """By way of a new SQLite database: on PostgreSQL this is the path in both directions."""
-    # What every new database holds beforehand is not new.
+    """Copy to a new SQLite database and back. On PostgreSQL this tests both directions."""
+    # Alice exists in every new database: change her, so that loading has to update her.
     User.objects.filter(username="alice").update(age=26)
     other = f"sqlite:///{tmp_path / 'other.sqlite3'}"
     manage(other, "migrate", "--verbosity", "0")
@@ -307,5 +307,5 @@ def test_another_database_and_back(world, tmp_path, natural):
     for _ in range(2):
         load(there)
     back = dump(tmp_path / "back.json", *natural.split())
-    known = comparable(here.read_text())
-    assert {key: row for key, row in comparable(back.read_text()).items() if key in known} == known
+    expected = comparable(here.read_text())
+    assert {key: row for key, row in comparable(back.read_text()).items() if key in expected} == expected

@@ -1,4 +1,4 @@
-"""Migrations on PostgreSQL: in any schema, by a role of its own, and while others use the tables."""
+"""Migrations on PostgreSQL: in any schema, with a separate owner role, and while tables are in use."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ from records.db.migrating import owners_connection
 from users.models import User
 
 pytestmark = [
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL"),
     pytest.mark.django_db(transaction=True),
 ]
 
 
 @pytest.fixture
 def database():
-    """The connection parameters of a new, empty database."""
+    """Create an empty database and return its connection parameters."""
     name = f"{connection.settings_dict['NAME']}_{uuid.uuid4().hex[:8]}"
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)}")
@@ -79,7 +79,7 @@ def schemas(database) -> set[str]:
     ("extension", "search_path"),
     [("extensions", ""), ("public", "app"), ('"Odd schema"', "app,public"), ("app", '"$user",app')],
 )
-def test_migrations_find_trigrams_wherever_they_are(database, extension, search_path):
+def test_migrations_find_pg_trgm_in_any_schema(database, extension, search_path):
     execute(
         database,
         "CREATE SCHEMA app",
@@ -92,16 +92,16 @@ def test_migrations_find_trigrams_wherever_they_are(database, extension, search_
     manage(url, "migrate", "stocks", "zero", "--verbosity", "0")
 
 
-def test_extension_is_made_where_the_tables_are(database):
+def test_extension_is_created_in_the_schema_of_the_tables(database):
     execute(database, "CREATE SCHEMA app")
     url = url_of(database, "options=-csearch_path%3Dapp")
     manage(url, "migrate", "--verbosity", "0")
     manage(url, "loaddata", "demo", "--verbosity", "0")
     assert schemas(database) == {"app"}
-    found = execute(
+    indexes = execute(
         database, "SET search_path = app", "SELECT indexdef FROM pg_indexes WHERE indexname = 'stocks_search'"
     )
-    assert "gin_trgm_ops" in found[0][0]
+    assert "gin_trgm_ops" in indexes[0][0]
     assert execute(database, "SELECT count(*) > 100 FROM app.stocks") == [(True,)]
 
 
@@ -109,7 +109,7 @@ def test_extension_is_made_where_the_tables_are(database):
 
 
 def connected(url: str) -> tuple:
-    """Connect as the service would with this DATABASE_URL."""
+    """Connect as the service does with this DATABASE_URL."""
     parameters = postgresql.limited(postgresql.read_url(url), statement=5000, lock=1000)
     service = type(connection._connections["default"])(connection.settings_dict | parameters, "default")
     try:
@@ -125,11 +125,11 @@ def connected(url: str) -> tuple:
 def test_url_with_escapes_hosts_and_options_connects(database):
     name, role, search_path = connected(url_of(database, "options=-csearch_path%3Dapp,public"))
     assert (name, role, search_path) == (database["dbname"], database["user"], "app,public")
-    first_is_away = url_of(database).replace("@", "@127.0.0.1:1,")
-    assert connected(first_is_away)[0] == database["dbname"]
+    first_host_is_down = url_of(database).replace("@", "@127.0.0.1:1,")
+    assert connected(first_host_is_down)[0] == database["dbname"]
 
 
-def test_directory_of_the_socket_connects(database):
+def test_socket_directory_connects(database):
     [(directories,)] = execute(database, "SHOW unix_socket_directories")
     port = database.get("port", 5432)
     sockets = [path for path in directories.split(", ") if os.path.exists(f"{path}/.s.PGSQL.{port}")]
@@ -143,15 +143,15 @@ def test_directory_of_the_socket_connects(database):
         assert connected(url)[0] == database["dbname"]
 
 
-def test_connect_timeout_of_the_url_counts():
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted, and nothing is answered
+def test_connect_timeout_of_the_url_is_used():
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and sends nothing
         started = time.monotonic()
         with pytest.raises(OperationalError, match="timeout expired"):
             connected(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2")
         assert time.monotonic() - started < 5
 
 
-# While others use the tables
+# While tables are in use
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def reading(database, table: str):
 
 
 def longest_read(database, table: str, seconds: float) -> float:
-    """Read the table again and again, and return how long the slowest read took."""
+    """Read the table repeatedly and return the duration of the slowest read."""
     longest, end = 0.0, time.monotonic() + seconds
     while (started := time.monotonic()) < end:
         execute(database, f"SELECT * FROM {table} LIMIT 1")
@@ -175,7 +175,7 @@ def longest_read(database, table: str, seconds: float) -> float:
     return longest
 
 
-def test_migration_behind_an_idle_reader_lets_others_read(database):
+def test_blocked_migration_does_not_block_reads(database):
     manage(url_of(database), "migrate", "--verbosity", "0")
     with reading(database, "stocks"):
         command = start(url_of(database), "migrate", "stocks", "zero", "--verbosity", "0")
@@ -188,8 +188,8 @@ def test_migration_behind_an_idle_reader_lets_others_read(database):
     assert schemas(database) == set()
 
 
-def test_reads_go_on_during_each_attempt(database):
-    """From its start on: also the first attempt gives way within a second or so."""
+def test_first_attempt_of_a_blocked_migration_does_not_block_reads(database):
+    """The first attempt times out after about one second."""
     manage(url_of(database), "migrate", "--verbosity", "0")
     with reading(database, "stocks"):
         command = start(url_of(database), "migrate", "stocks", "zero", "--verbosity", "0")
@@ -200,12 +200,12 @@ def test_reads_go_on_during_each_attempt(database):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def short_pauses(monkeypatch):
     monkeypatch.setattr(migrating, "PAUSES", (0.1, 0.1))
 
 
 @pytest.mark.parametrize("table", ["audit_log", "users"])
-def test_flush_gives_up_and_leaves_everything(impatient, make_user, capsys, table):
+def test_blocked_flush_fails_and_deletes_nothing(short_pauses, make_user, capsys, table):
     user = make_user()
     with reading(connection.get_connection_params(), table), pytest.raises(CommandError, match="stays in use"):
         call_command("flush", interactive=False)
@@ -215,7 +215,7 @@ def test_flush_gives_up_and_leaves_everything(impatient, make_user, capsys, tabl
         cursor.execute("DELETE FROM audit_log")
 
 
-def test_migrate_gives_up_in_one_sentence(impatient, monkeypatch):
+def test_blocked_migrate_fails_with_a_message(short_pauses, monkeypatch):
     class RefusedError(Exception):
         pgcode = "55P03"
 
@@ -240,8 +240,8 @@ def test_other_errors_are_not_retried(monkeypatch):
     assert len(attempts) == 1
 
 
-def test_migrations_have_no_limit_but_for_locks(database):
-    """Neither of the service's limits cuts them off."""
+def test_migrations_have_only_a_lock_timeout(database):
+    """The timeouts of the service do not apply to migrations."""
     limits = {"STATEMENT_TIMEOUT": "0.001", "LOCK_TIMEOUT": "0.001"}
     manage(url_of(database), "migrate", "--verbosity", "0", **limits)
     with owners_connection("default") as owner, owner.cursor() as cursor:
@@ -259,7 +259,7 @@ def test_migrations_have_no_limit_but_for_locks(database):
 
 @pytest.fixture
 def roles(database):
-    """The connection parameters of the role that owns the tables, and of the one that serves."""
+    """Return the connection parameters of the owner role and of the service role."""
     psql = shutil.which("psql") or missing("psql is not installed.")
     owner, service = (f"{name} {uuid.uuid4().hex[:8]}" for name in ("owner", "service"))
     execute(database, f'CREATE ROLE "{owner}" LOGIN', f'ALTER DATABASE "{database["dbname"]}" OWNER TO "{owner}"')
@@ -273,7 +273,7 @@ def roles(database):
     }
     script = str(settings.BASE_DIR / "docker" / "roles.sql")
     command = [psql, "-q", "-v", f"service={service}", "-v", f"owner={owner}", "-f", script, database["dbname"]]
-    for _ in range(2):  # it may be run again
+    for _ in range(2):  # the script is idempotent
         subprocess.run(command, env=environment, check=True)
     yield [database | {"user": role, "password": 'it\'s "secret"'} for role in (owner, service)]
     with connection.cursor() as cursor:
@@ -330,7 +330,7 @@ def test_service_works_with_a_role_that_cannot_alter_its_tables(roles):
     assert "Traceback" not in errors
     manage(url, "migrate", "--verbosity", "0", MIGRATION_DATABASE_URL=url_of(owner))
     assert execute(owner, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'") == [(owner["user"],)]
-    manage(url, "migrate", "--verbosity", "0")  # where nothing is left to do, the service's role is enough
+    manage(url, "migrate", "--verbosity", "0")  # without pending migrations, the service role suffices
     manage(url, "loaddata", "demo", "--verbosity", "0")
     manage(url, "purge_deleted")
     statuses = manage(url, "shell", "-c", REQUESTS, EMAIL_URL="dummymail://", LOG_LEVEL="CRITICAL").split()[-7:]

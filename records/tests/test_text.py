@@ -1,4 +1,4 @@
-"""What texts may contain, and what "whatever the case" means: the same on both databases."""
+"""Valid characters and case-insensitive search, alike on both databases."""
 
 import re
 import sys
@@ -16,14 +16,14 @@ from django.test import Client as Browser
 from records.db.case import simple_upper
 from records.db.text import CAPITALS, StartsWithCapital, validate_line, validate_lines
 from users.models import User
-from users.models.user import CAPITALS as USED
+from users.models.user import CAPITALS as USER_CAPITALS
 
 USERS = "/api/v1/users"
 EVERY_CHARACTER = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
 
-# Whatever the case
+# Case-insensitive search
 
-#: Name, what finds it, what does not.
+#: Name, search terms that match it, search terms that do not.
 SEARCHES = [
     ("Straße", ["ß", "straß", "STRAß"], ["SS", "ss", "ẞ"]),
     ("STRASSE", ["ss", "Strasse"], ["ß", "ẞ"]),
@@ -43,11 +43,11 @@ SEARCHES = [
 ]
 
 
-def found(client, text):
+def search_api(client, text):
     return [row["id"] for row in client.get(USERS, {"search": text, "size": 200}).json()["items"]]
 
 
-def found_in_admin(client, text):
+def search_admin(client, text):
     browser = Browser()
     browser.force_login(client.user)
     page = browser.get("/admin/users/user/", {"q": text})
@@ -56,21 +56,21 @@ def found_in_admin(client, text):
 
 
 @pytest.mark.parametrize(("name", "texts", "others"), SEARCHES)
-@pytest.mark.parametrize("search", [found, found_in_admin])
-def test_search_has_one_meaning_of_case(superuser, make_user, search, name, texts, others):
+@pytest.mark.parametrize("search", [search_api, search_admin])
+def test_search_ignores_case_alike_in_api_and_admin(superuser, make_user, search, name, texts, others):
     user = make_user(name=name, username="12345", email=None)
     assert [text for text in texts if user.pk not in search(superuser, text)] == []
     assert [text for text in others if user.pk in search(superuser, text)] == []
 
 
 @pytest.mark.parametrize(("lookup", "text"), [("iexact", "ILIK"), ("istartswith", "ıL"), ("iendswith", "IK")])
-def test_every_lookup_has_it(make_user, lookup, text):
+def test_every_lookup_ignores_case(make_user, lookup, text):
     user = make_user(name="Ilık")
     assert User.objects.filter(**{f"name__{lookup}": text}).get() == user
 
 
-def test_every_character_has_the_same_upper_case(db):
-    """Of those that this Python knows: PostgreSQL may know others."""
+def test_upper_case_of_every_character_is_the_same(db):
+    """Only characters known to this version of Python are compared: PostgreSQL may support others."""
     text = "".join(character for character in EVERY_CHARACTER if unicodedata.category(character) != "Cn")
     with connection.cursor() as cursor:
         cursor.execute("SELECT UPPER(%s)", [text])
@@ -80,7 +80,7 @@ def test_every_character_has_the_same_upper_case(db):
     assert [(old, theirs, ours) for old, theirs, ours in pairs if theirs != ours] == []
 
 
-def test_search_of_postgresql_uses_its_index(make_user):
+def test_search_uses_its_index_on_postgresql(make_user):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite scans.")
     with connection.cursor() as cursor:
@@ -91,7 +91,7 @@ def test_search_of_postgresql_uses_its_index(make_user):
 # Normal form
 
 
-def test_names_are_stored_in_one_spelling(superuser, owner):
+def test_names_are_stored_in_nfc(superuser, owner):
     answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301va", "bio": "o\u0308"})
     assert (answer.json()["name"], answer.json()["bio"]) == ("Éva", "ö")
     version = answer.json()["version"]
@@ -101,12 +101,12 @@ def test_names_are_stored_in_one_spelling(superuser, owner):
     assert User.objects.get(name="A\u030ase").name == "Åse"
 
 
-def test_length_is_that_of_what_is_stored(superuser, owner):
+def test_length_is_checked_after_normalization(superuser, owner):
     assert superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301a"}).status_code == 400
     assert superuser.patch(f"{USERS}/{owner.user.pk}", {"name": "E\u0301" * 40}).status_code == 200
 
 
-def test_older_names_are_rewritten(make_user):
+def test_migration_normalizes_existing_names(make_user):
     migration = import_module("users.migrations.0007_normalised_names")
     user, short = make_user(bio="x"), make_user()
     with connection.cursor() as cursor:
@@ -121,8 +121,8 @@ def test_older_names_are_rewritten(make_user):
 # Capitals
 
 
-def test_capitals_are_those_of_unicode():
-    known = {character for character in EVERY_CHARACTER if unicodedata.category(character) in {"Lu", "Lt"}}
+def test_capitals_match_unicode():
+    expected = {character for character in EVERY_CHARACTER if unicodedata.category(character) in {"Lu", "Lt"}}
     ours, validate = set(), StartsWithCapital(message="")
     for character in EVERY_CHARACTER:
         try:
@@ -130,8 +130,8 @@ def test_capitals_are_those_of_unicode():
             ours.add(character)
         except ValidationError:
             pass
-    assert CAPITALS == USED
-    assert ours == known if sys.version_info < (3, 12) else ours <= known
+    assert CAPITALS == USER_CAPITALS
+    assert ours == expected if sys.version_info < (3, 12) else ours <= expected
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_name_may_start_with_any_capital(superuser, owner, make_user, name):
 
 
 @pytest.mark.parametrize("name", ["ada", "əli", "ñandú", "ßeta", "中文字", "عمر", "1st", "ⓐda", "-Ada", "ªda", "Ⅷ th"])
-def test_name_that_starts_otherwise_is_refused(superuser, owner, name):
+def test_name_without_capital_is_refused(superuser, owner, name):
     answer = superuser.patch(f"{USERS}/{owner.user.pk}", {"name": name})
     assert answer.json()["errors"] == {"name": ["Name must start with a capital letter"]}
     with pytest.raises(IntegrityError, match="users_name_check"), transaction.atomic():
         User.objects.filter(pk=owner.user.pk).update(name=name)
 
 
-def test_going_back_names_who_is_in_the_way(make_user):
+def test_reversing_the_migration_names_the_offending_users(make_user):
     migration = import_module("users.migrations.0006_capitals_of_every_script")
     make_user(name="Éva")
     migration.refuse_other_capitals(apps, connection.schema_editor())
@@ -164,7 +164,7 @@ def test_going_back_names_who_is_in_the_way(make_user):
         migration.refuse_other_capitals(apps, connection.schema_editor())
 
 
-# Characters that nobody sees
+# Invisible characters
 
 LINE_BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
 INVISIBLE = [
@@ -175,7 +175,7 @@ INVISIBLE = [
 
 
 @pytest.mark.parametrize("character", LINE_BREAKS + INVISIBLE)
-def test_name_has_no_character_that_nobody_sees(superuser, owner, character):
+def test_invisible_character_in_a_name_is_refused(superuser, owner, character):
     name = f"Ada{character}Lovelace"
     path = f"{USERS}/{owner.user.pk}"
     answer = superuser.patch(path, {"name": name})
@@ -193,7 +193,7 @@ def encoded(text):
 
 
 @pytest.mark.parametrize("character", ["\u202e", "\x01", "\u2028"])
-def test_admin_refuses_it_too(superuser, owner, character):
+def test_admin_refuses_invisible_characters(superuser, owner, character):
     browser = Browser()
     browser.force_login(superuser.user)
     form = browser.get(f"/admin/users/user/{owner.user.pk}/change/").context["adminform"].form
@@ -216,8 +216,8 @@ def test_joiners_are_allowed_where_scripts_need_them(superuser, owner, name):
 
 
 @pytest.mark.parametrize("field", ["name", "bio"])
-def test_marks_in_a_row_are_bounded(superuser, owner, field):
-    """Their normal form takes quadratic time."""
+def test_combining_marks_in_a_row_are_limited(superuser, owner, field):
+    """Normalizing combining marks takes quadratic time."""
     path = f"{USERS}/{owner.user.pk}"
     assert superuser.patch(path, {field: "Ada" + "\u0316" * 30}).status_code == 200
     answer = superuser.patch(path, {field: "Ada" + "\u0316" * 31})
@@ -232,7 +232,7 @@ def test_bio_may_have_lines_but_no_control_characters(superuser, owner):
         assert list(superuser.patch(path, {"bio": f"a{character}b"}).json()["errors"]) == ["bio"]
 
 
-def test_program_that_signs_in_is_shown_on_one_line(anonymous, make_user):
+def test_user_agent_of_a_session_is_one_line(anonymous, make_user):
     make_user(username="ada", password="correct-horse-7-battery")
     login = {"username": "ada", "password": "correct-horse-7-battery"}
     tokens = anonymous.post("/api/v1/auth/login", login, HTTP_USER_AGENT="curl\t8\x9b2J\xad").json()
@@ -246,8 +246,8 @@ def test_visible_text_is_valid(text):
     validate_lines(text)
 
 
-def test_documentation_shows_what_is_allowed(anonymous):
-    """As far as one pattern can: names that it allows are stored, the joiners and what is beyond U+FFFF aside."""
+def test_schema_documents_allowed_characters(anonymous):
+    """The pattern cannot express joiners and characters beyond U+FFFF."""
     schemas = anonymous.get("/openapi.json").json()["components"]["schemas"]
     fields = schemas["PatchedUserRequest"]["properties"]
     name, bio = (re.compile(pattern) for pattern in (fields["name"]["pattern"], fields["bio"]["pattern"]))

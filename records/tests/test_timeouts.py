@@ -1,4 +1,4 @@
-"""Nobody waits for the database longer than LOCK_TIMEOUT and STATEMENT_TIMEOUT say."""
+"""Requests wait for the database at most LOCK_TIMEOUT and STATEMENT_TIMEOUT."""
 
 import logging
 import os
@@ -17,13 +17,13 @@ from config import postgresql
 from conftest import Client
 
 POSTGRESQL = connection.vendor == "postgresql"
-only_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="asks PostgreSQL")
+only_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="needs PostgreSQL")
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Set the limits of the tests' connection, in milliseconds."""
+    """Return a function that sets the limits of the test connection, in milliseconds."""
 
     def limit(**limits: int) -> None:
         if POSTGRESQL:
@@ -39,7 +39,7 @@ def limit(monkeypatch):
 
 @contextmanager
 def locked(table: str):
-    """Lock a table from another connection: on SQLite that is the database, for writers."""
+    """Lock a table from another connection. On SQLite, lock the database for writers."""
     if POSTGRESQL:
         other = psycopg2.connect(**connection.get_connection_params())
         other.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
@@ -53,7 +53,7 @@ def locked(table: str):
 
 
 @pytest.mark.parametrize("table", ["stocks", "users", "sessions"])
-def test_locked_table_is_503_in_time(make_user, limit, table):
+def test_locked_table_is_503_within_the_limit(make_user, limit, table):
     client = Client(make_user())
     limit(statement=5000, lock=300)
     with locked(table):
@@ -65,7 +65,7 @@ def test_locked_table_is_503_in_time(make_user, limit, table):
 
 
 @only_postgresql
-def test_default_limit_holds_for_every_request(make_user):
+def test_default_lock_limit_applies_to_requests(make_user):
     client = Client(make_user())
     connection.close()
     with locked("stocks"):
@@ -96,7 +96,7 @@ def test_statement_that_takes_too_long_is_503(make_user, limit):
 
 
 @only_postgresql
-def test_limits_cost_no_statement(make_user, limit, django_assert_num_queries):
+def test_limits_need_no_query(make_user, limit, django_assert_num_queries):
     limit(statement=5000, lock=300)
     with django_assert_num_queries(1), connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
@@ -104,7 +104,7 @@ def test_limits_cost_no_statement(make_user, limit, django_assert_num_queries):
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command on the tests' database."""
+    """Run a management command on the test database."""
     parameters = connection.get_connection_params()
     url = "postgres://{user}@{host}:{port}/{dbname}".format(**{"port": 5432, "host": ""} | parameters)
     environment = {"PATH": os.environ["PATH"], "SECRET_KEY": settings.SECRET_KEY, "DATABASE_URL": url} | environment
@@ -118,8 +118,8 @@ SHOW = (
 
 
 @only_postgresql
-def test_commands_take_the_time_they_need():
-    """Where a millisecond is the limit, commands go on, and what answers requests does not."""
+def test_commands_have_no_time_limit():
+    """Maintenance commands ignore a limit of one millisecond. Other connections keep theirs."""
     for command in (["dumpdata", "users"], ["purge_deleted"], ["migrate", "--verbosity", "0"], ["showmigrations"]):
         done = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
         assert (command, done.returncode, done.stderr) == (command, 0, "")
@@ -133,18 +133,18 @@ def test_commands_take_the_time_they_need():
 @pytest.fixture
 def pooler(monkeypatch):
     """A pooler that refuses the startup parameter `options`, as PgBouncer does."""
-    made = []
+    attempts = []
 
     class Connection(psycopg2.extensions.connection):
         def __init__(self, dsn: str, **kwargs):
-            made.append(parse_dsn(dsn))
-            if "options" in made[-1]:
+            attempts.append(parse_dsn(dsn))
+            if "options" in attempts[-1]:
                 raise psycopg2.OperationalError("FATAL:  unsupported startup parameter: options")
             super().__init__(dsn, **kwargs)
 
     monkeypatch.setattr(postgresql, "connection", Connection)
     monkeypatch.setattr(postgresql, "_without_limits", set())
-    return made
+    return attempts
 
 
 @only_postgresql
@@ -154,14 +154,14 @@ def test_pooler_that_refuses_the_limits_is_used_without_them(pooler, limit, clie
         for _ in range(2):
             assert client.get("/").status_code == 200
             connection.close()
-    assert ["options" in each for each in pooler] == [True, False, False]
+    assert ["options" in parameters for parameters in pooler] == [True, False, False]
     [warning] = [record.getMessage() for record in caplog.records if record.name == "config.postgresql"]
     assert 'ALTER ROLE "postgres" SET statement_timeout = 10000' in warning or "SET lock_timeout = 3000" in warning
     assert "password" not in warning
 
 
 @only_postgresql
-def test_other_failures_to_connect_are_no_reason_to_lift_the_limits():
+def test_other_connection_errors_keep_the_limits():
     parameters = connection.get_connection_params() | {"dbname": "no such database"}
     with pytest.raises(psycopg2.OperationalError, match="no such database"):
         psycopg2.connect(**parameters)
