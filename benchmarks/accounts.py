@@ -1,8 +1,8 @@
-"""What signing in costs, and being signed in: with few sessions in the table and with very many.
+"""Measure logins and authenticated requests with few and with a million sessions.
 
     python benchmarks/accounts.py
 
-Statements and medians of the real application in its own process; read ratios within one run.
+The application runs in this process. Compare ratios within one run only.
 """
 
 import os
@@ -33,44 +33,44 @@ SESSIONS = 1_000_000
 AUTH = "/api/v1/auth"
 
 
-class Person:
+class AuthenticatedUser:
     def __init__(self, user: User) -> None:
-        self.user, self.program, self.browser = user, APIClient(), APIClient()
+        self.user, self.token_client, self.browser = user, APIClient(), APIClient()
         self.log_in()
         self.browser.force_login(user)
 
     def log_in(self) -> None:
         client = APIClient()
         self.pair = client.post(f"{AUTH}/login", {"username": self.user.username, "password": PASSWORD}).json()
-        self.program.credentials(HTTP_AUTHORIZATION=f"Bearer {self.pair['access_token']}")
+        self.token_client.credentials(HTTP_AUTHORIZATION=f"Bearer {self.pair['access_token']}")
 
     def refresh(self) -> None:
         self.pair = APIClient().post(f"{AUTH}/refresh", {"refresh_token": self.pair["refresh_token"]}).json()
 
     def me_by_token(self) -> None:
-        assert self.program.get("/api/v1/users/me?fields=id").status_code == 200
+        assert self.token_client.get("/api/v1/users/me?fields=id").status_code == 200
 
     def me_by_cookie(self) -> None:
         assert self.browser.get("/api/v1/users/me?fields=id").status_code == 200
 
     def sessions(self) -> None:
-        assert self.program.get(f"{AUTH}/sessions").status_code == 200
+        assert self.token_client.get(f"{AUTH}/sessions").status_code == 200
 
     def ping(self) -> None:
-        assert self.program.get("/ping").status_code == 200
+        assert self.token_client.get("/ping").status_code == 200
 
 
-def measured(act: Callable[[], object], times: int) -> tuple[int, float]:
-    """Statements, transaction control aside, and the median in milliseconds."""
-    act()
+def measure(action: Callable[[], object], times: int) -> tuple[int, float]:
+    """Return the number of statements, without transaction control, and the median time in milliseconds."""
+    action()
     with CaptureQueriesContext(connection) as queries:
-        act()
+        action()
     control = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
     statements = sum(not query["sql"].startswith(control) for query in queries)
     seconds = []
     for _ in range(times):
         started = time.perf_counter()
-        act()
+        action()
         seconds.append(time.perf_counter() - started)
     return statements, statistics.median(seconds) * 1000
 
@@ -89,17 +89,17 @@ def fill(user: User) -> None:
 def main() -> None:
     setup_test_environment()
     User.all_objects.filter(username__startswith="bench-ada").purge()
-    person = Person(User.objects.create_user("bench-ada", "bench-ada@example.com", PASSWORD))
+    person = AuthenticatedUser(User.objects.create_user("bench-ada", "bench-ada@example.com", PASSWORD))
     others = User.objects.create_user("bench-ada-others", "bench-ada-others@example.com")
-    acts = [person.ping, person.me_by_token, person.me_by_cookie, person.sessions, person.refresh, person.log_in]
+    actions = [person.ping, person.me_by_token, person.me_by_cookie, person.sessions, person.refresh, person.log_in]
     for label in ("few sessions", f"{SESSIONS:,} sessions"):
         print(label)
-        for act in acts:
-            statements, milliseconds = measured(act, 20 if act == person.log_in else 300)
-            print(f"  {act.__name__:14} {statements:2} statements  {milliseconds:8.2f} ms")
+        for action in actions:
+            statements, milliseconds = measure(action, 20 if action == person.log_in else 300)
+            print(f"  {action.__name__:14} {statements:2} statements  {milliseconds:8.2f} ms")
         fill(others)
     hashed = make_password(PASSWORD)
-    print(f"one password hash {measured(lambda: check_password(PASSWORD, hashed), 20)[1]:.2f} ms")
+    print(f"one password hash {measure(lambda: check_password(PASSWORD, hashed), 20)[1]:.2f} ms")
 
 
 main()

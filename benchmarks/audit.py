@@ -1,10 +1,9 @@
-"""What the audit log costs: a single change, a repricing of 100,000 stocks, their undoing, and reading ten million
-entries.
+"""Measure the audit log: a single change, repricing 100,000 stocks, undoing it, and reading ten million entries.
 
     python benchmarks/audit.py [--entries 10000000]
 
-Each change is made by turns with the log and without it (its INSERT left out), in one process and one run. CPU is of
-this process and of the database's, where that runs on this machine. PostgreSQL, filled by load.py.
+Changes alternate between runs with and without the INSERT into the audit log, in one process. CPU time includes the
+database process if it runs on this machine. Needs PostgreSQL, filled by load.py.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from django.test.utils import CaptureQueriesContext, setup_test_environment  # n
 from records.audit.models import AuditEntry, AuditEntryQuerySet  # noqa: E402
 from stocks.models import Stock  # noqa: E402
 
-LOG = "/api/v1/admin/audit-logs"
+AUDIT_LOG = "/api/v1/admin/audit-logs"
 SINGLE, TIMES = 400, 5
 REPRICED = 100_000
 
@@ -43,7 +42,7 @@ class Cost(NamedTuple):
 
 
 def database_cpu() -> float:
-    """Seconds of CPU that our connection's server process has used; 0 where it is not on this machine."""
+    """Return the CPU seconds of the connection's server process, or 0 if it runs on another machine."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         path = Path(f"/proc/{cursor.fetchone()[0]}/stat")
@@ -53,38 +52,38 @@ def database_cpu() -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measured(act: Callable[[], object], times: int) -> Cost:
-    """Of one `act`: statements, median time, mean CPU, in milliseconds."""
+def measure(action: Callable[[], object], times: int) -> Cost:
+    """Return the statements, median time and mean CPU time of an action, in milliseconds."""
     with CaptureQueriesContext(connection) as queries:
-        act()
+        action()
     control = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
     statements = sum(not query["sql"].startswith(control) for query in queries)
     seconds = []
     cpu = time.process_time() + database_cpu()
     for _ in range(times):
         started = time.perf_counter()
-        act()
+        action()
         seconds.append(time.perf_counter() - started)
     cpu = time.process_time() + database_cpu() - cpu
     return Cost(statements, statistics.median(seconds) * 1000, cpu / times * 1000)
 
 
-def without_log(act: Callable[[], object]) -> Callable[[], object]:
+def without_audit_log(action: Callable[[], object]) -> Callable[[], object]:
     def unaudited() -> None:
         record = AuditEntryQuerySet.record
         AuditEntryQuerySet.record = lambda *args, **kwargs: None
         try:
-            act()
+            action()
         finally:
             AuditEntryQuerySet.record = record
 
     return unaudited
 
 
-def compare(name: str, act: Callable[[], object], times: int) -> None:
-    # By turns, so that whatever else the machine does befalls both.
-    rounds = [(measured(act, times), measured(without_log(act), times)) for _ in range(3)]
-    audited, unaudited = (min(each, key=lambda cost: cost.cpu) for each in zip(*rounds, strict=True))
+def compare(name: str, action: Callable[[], object], times: int) -> None:
+    # Alternate, so that other load on the machine affects both alike.
+    rounds = [(measure(action, times), measure(without_audit_log(action), times)) for _ in range(3)]
+    audited, unaudited = (min(costs, key=lambda cost: cost.cpu) for costs in zip(*rounds, strict=True))
     print(f"{name}")
     for label, cost in (("audited", audited), ("unaudited", unaudited)):
         print(f"  {label:10} {cost.statements} statements  {cost.milliseconds:9.2f} ms  {cost.cpu:9.2f} ms CPU")
@@ -93,7 +92,7 @@ def compare(name: str, act: Callable[[], object], times: int) -> None:
 
 
 def common_symbols(rows: int) -> list[str]:
-    """Symbols that have about so many active stocks together."""
+    """Return symbols that together have at most `rows` active stocks."""
     chosen, total = [], 0
     for name, count in Stock.objects.active().values_list("name").annotate(rows=Count("id")).order_by("rows"):
         if total + count <= rows:
@@ -103,10 +102,10 @@ def common_symbols(rows: int) -> list[str]:
 
 
 def fill(entries: int) -> None:
-    present = AuditEntry.objects.count()
-    if present >= entries:
+    current = AuditEntry.objects.count()
+    if current >= entries:
         return
-    print(f"filling the log to {entries:,} entries …", flush=True)
+    print(f"filling the audit log to {entries:,} entries …", flush=True)
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -119,7 +118,7 @@ def fill(entries: int) -> None:
                 '{"price": [175.5, 190.25]}', '192.0.2.7', 'fill-' || n / 10
             FROM generate_series(1, %s) n
             """,
-            [entries - present, entries - present],
+            [entries - current, entries - current],
         )
         cursor.execute("VACUUM ANALYZE audit_log")
 
@@ -161,16 +160,15 @@ def main() -> None:
     body = {"prices": dict.fromkeys(symbols, 7.25)}
     started = time.perf_counter()
     answer = client.post("/api/v1/stocks/reprice", body, format="json")
-    told = time.perf_counter()
-    undone = client.post(f"{LOG}/undo", {"request_id": answer.headers["X-Request-ID"]}, format="json")
-    print(
-        f"POST /stocks/reprice {told - started:.2f} s; its undoing {time.perf_counter() - told:.2f} s: {undone.json()}"
-    )
+    repricing = time.perf_counter() - started
+    undone = client.post(f"{AUDIT_LOG}/undo", {"request_id": answer.headers["X-Request-ID"]}, format="json")
+    undoing = time.perf_counter() - started - repricing
+    print(f"POST /stocks/reprice {repricing:.2f} s; undo {undoing:.2f} s: {undone.json()}")
 
     fill(options.entries)
     print(f"pages of {AuditEntry.objects.count():,} entries")
     for query in QUERIES:
-        cost = measured(lambda query=query: client.get(f"{LOG}?{query}"), 20)
+        cost = measure(lambda query=query: client.get(f"{AUDIT_LOG}?{query}"), 20)
         print(f"  {query or '(all)':36} {cost.statements} statements  {cost.milliseconds:8.2f} ms")
 
 

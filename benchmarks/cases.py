@@ -1,6 +1,6 @@
-"""What is measured: the requests, and the people who make them. For lists.py and explain.py."""
+"""The measured requests and their personas, for lists.py and explain.py."""
 
-# ruff: noqa: E402 — Django has to be set up before models are imported
+# ruff: noqa: E402 - models are imported after django.setup()
 
 import os
 import secrets
@@ -28,7 +28,7 @@ from users.access_tokens import access_token
 from users.models import Session, User
 from users.models.session import Device
 
-get_resolver().url_patterns  # noqa: B018 — loads every view, as a server does before its first request
+get_resolver().url_patterns  # noqa: B018 - import all views, as the server does before its first request
 
 STOCK_FILTERS = {
     "name": "name=AAPL",
@@ -127,15 +127,15 @@ def _collection(prefix: str, persona: str, path: str, filters: dict[str, str], s
     return cases
 
 
-def _whole(prefix: str, path: str, filters: dict[str, str], sorts: tuple[str, ...], rare: list[str]) -> list[Case]:
-    """The lists of those who see everything: every filter and sort, and the unkind pairs of both."""
+def _all_rows(prefix: str, path: str, filters: dict[str, str], sorts: tuple[str, ...], rare: list[str]) -> list[Case]:
+    """Return the cases of a superuser: every filter and sort, and expensive combinations of both."""
     cases = _collection(prefix, "superuser", path, filters, sorts)
     for name, query in PAGING.items():
         cases.append(Case(f"{prefix}: {name}", "superuser", f"{path}?{query}"))
     for sort in sorts:
-        for each in (sort, f"-{sort}"):
+        for order in (sort, f"-{sort}"):
             cases.append(
-                Case(f"{prefix}: is_deleted sort {each}", "superuser", f"{path}?is_deleted=true&sort_by={each}")
+                Case(f"{prefix}: is_deleted sort {order}", "superuser", f"{path}?is_deleted=true&sort_by={order}")
             )
     for name in rare:
         for sort in sorts[1:]:
@@ -156,8 +156,8 @@ def all_cases() -> list[Case]:
     mine = "/api/v1/users/{holder}"
     shorter = {name: query for name, query in STOCK_FILTERS.items() if not name.startswith("user_id")}
     return [
-        *_whole("stocks", "/api/v1/stocks", STOCK_FILTERS, STOCK_SORTS, rare_stocks),
-        *_whole("users", "/api/v1/users", USER_FILTERS, USER_SORTS, rare_users),
+        *_all_rows("stocks", "/api/v1/stocks", STOCK_FILTERS, STOCK_SORTS, rare_stocks),
+        *_all_rows("users", "/api/v1/users", USER_FILTERS, USER_SORTS, rare_users),
         *_collection("own stocks", "owner", "/api/v1/stocks", shorter, STOCK_SORTS),
         Case("own stocks: cursor=", "owner", "/api/v1/stocks?cursor="),
         Case("own stocks: price range by name", "owner", "/api/v1/stocks?price__gte=50&price__lte=60&sort_by=name"),
@@ -176,8 +176,8 @@ def all_cases() -> list[Case]:
     ]
 
 
-class People:
-    """Who asks: a superuser, and the ordinary person with the most stocks; and the values that paths name."""
+class Personas:
+    """A superuser and the regular user with the most stocks, and the values of placeholders in paths."""
 
     def __init__(self) -> None:
         if Stock.objects.count() < 1_000:
@@ -188,16 +188,16 @@ class People:
         live = Count("stocks", filter=Q(stocks__deleted_at=None))
         self.owner = User.objects.filter(pk__in=list(holders)).annotate(live=live).order_by("-live").first()
         stock = Stock.objects.filter(owner_id=self.owner.pk).order_by("id")[100]
-        someone = User.objects.order_by("-id").filter(is_staff=False, is_superuser=False)[1_000]
+        other_user = User.objects.order_by("-id").filter(is_staff=False, is_superuser=False)[1_000]
         by_size = Stock.objects.order_by().values("name").annotate(rows=Count("id")).order_by("rows")
         self.values = {
             "holder": self.owner.pk,
-            "small_holder": someone.pk,
+            "small_holder": other_user.pk,
             "stock": stock.pk,
             "price": stock.price,
             "rare": by_size[0]["name"],
-            "username": someone.username,
-            "email": someone.email,
+            "username": other_user.username,
+            "email": other_user.email,
         }
 
     def client(self, persona: str) -> APIClient:

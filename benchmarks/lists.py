@@ -1,4 +1,4 @@
-"""Times every list, filter, sort and search through the real application, in this process.
+"""Measure every list, filter, sort and search of the application, in this process.
 
 python benchmarks/lists.py [--only stocks] [--times 7] [--slow 20]
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from cases import Case, People, all_cases
+from cases import Case, Personas, all_cases
 from django.db import connection
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
@@ -25,11 +25,11 @@ from stocks.views import StockViewSet
 from users.models import User
 from users.views.users import UserViewSet
 
-PATIENCE = 3.0  # seconds for one case
+MAX_SECONDS_PER_CASE = 3.0
 
 
-class Watch:
-    """The time that the database took, and the statements."""
+class StatementRecorder:
+    """Record the statements of a block and their total time."""
 
     def __init__(self) -> None:
         self.seconds, self.statements = 0.0, []
@@ -44,25 +44,25 @@ class Watch:
 
 
 @contextmanager
-def watched():
-    watch = Watch()
-    with connection.execute_wrapper(watch):
-        yield watch
+def recorded_statements():
+    recorder = StatementRecorder()
+    with connection.execute_wrapper(recorder):
+        yield recorder
 
 
 def measure(client: Any, path: str, times: int) -> dict[str, Any]:
-    response = client.get(path)  # warms up
+    response = client.get(path)  # warm up
     whole, database, began = [], [], time.perf_counter()
-    while len(whole) < times and (len(whole) < 2 or time.perf_counter() - began < PATIENCE):
-        with watched() as watch:
+    while len(whole) < times and (len(whole) < 2 or time.perf_counter() - began < MAX_SECONDS_PER_CASE):
+        with recorded_statements() as recorder:
             start = time.perf_counter()
             response = client.get(path)
             whole.append((time.perf_counter() - start) * 1000)
-        database.append(watch.seconds * 1000)
+        database.append(recorder.seconds * 1000)
     body = json.loads(response.content)
     return {
         "status": response.status_code,
-        "queries": len(watch.statements),
+        "queries": len(recorder.statements),
         "ms": statistics.median(whole),
         "db": statistics.median(database),
         "rows": len(body.get("items", body.get("by_symbol", [body]))),
@@ -71,11 +71,11 @@ def measure(client: Any, path: str, times: int) -> dict[str, Any]:
     }
 
 
-def table(cases: list[Case], people: People, times: int, slow: float) -> None:
-    clients = {persona: people.client(persona) for persona in ("superuser", "owner")}
+def table(cases: list[Case], personas: Personas, times: int, slow: float) -> None:
+    clients = {persona: personas.client(persona) for persona in ("superuser", "owner")}
     print(f"{'case':44} {'status':>6} {'SQL':>3} {'ms':>8} {'db ms':>8} {'rows':>4} {'total':>9}")
     for case in cases:
-        result = measure(clients[case.persona], people.path(case), times)
+        result = measure(clients[case.persona], personas.path(case), times)
         mark = " <<<" if result["db"] > slow else ""
         print(
             f"{case.name:44} {result['status']:6} {result['queries']:3} {result['ms']:8.1f} {result['db']:8.1f} "
@@ -84,9 +84,9 @@ def table(cases: list[Case], people: People, times: int, slow: float) -> None:
         )
 
 
-def depth(people: People, times: int) -> None:
-    """A page by cursor near the start and near the end of the list, in both directions."""
-    client = people.client("superuser")
+def depth(personas: Personas, times: int) -> None:
+    """Measure cursor pages near the start and near the end of the list, in both directions."""
+    client = personas.client("superuser")
     print(f"\n{'cursor':34} {'shallow ms':>10} {'deep ms':>8} {'deep/shallow':>12}  (time in the database)")
     for model, view, path, sorts in (
         (
@@ -104,18 +104,21 @@ def depth(people: People, times: int) -> None:
             places = {"shallow": 10, "deep": number * 9 // 10, "middle": number // 20}
             spots = {place: ordered[index] for place, index in places.items()}
             for backwards in (False, True):
-                found = {}
+                milliseconds = {}
                 for place, values in spots.items():
                     token = Position(list(values), backwards).token(keys, f"cursor.{model._meta.label_lower}")
-                    found[place] = measure(client, f"{path}?sort_by={sort}&cursor={token}", times)["db"]
-                # Ten rows before the tenth row are cheap for another reason: compare with a page in the middle.
-                shallow = found["middle" if backwards else "shallow"]
+                    milliseconds[place] = measure(client, f"{path}?sort_by={sort}&cursor={token}", times)["db"]
+                # The tenth row has few predecessors: backwards, compare with a page in the middle.
+                shallow = milliseconds["middle" if backwards else "shallow"]
                 name = f"{model._meta.db_table} by {sort}, {'backwards' if backwards else 'forwards'}"
-                print(f"{name:34} {shallow:10.2f} {found['deep']:8.2f} {found['deep'] / shallow:12.2f}", flush=True)
+                print(
+                    f"{name:34} {shallow:10.2f} {milliseconds['deep']:8.2f} {milliseconds['deep'] / shallow:12.2f}",
+                    flush=True,
+                )
 
 
-def instances(people: People) -> None:
-    """100 rows by the list endpoint, and by what DRF does by default, in CPU time."""
+def instances(personas: Personas) -> None:
+    """Compare the CPU time of the list endpoint with that of DRF's defaults for 100 rows."""
 
     class PlainSerializer(serializers.ModelSerializer):
         user_id = serializers.IntegerField(source="owner_id")
@@ -124,7 +127,7 @@ def instances(people: People) -> None:
             model = Stock
             fields = StockSerializer.Meta.fields
 
-    client = people.client("superuser")
+    client = personas.client("superuser")
     first = Stock.objects.order_by("id")[:100]
 
     def plain() -> bytes:
@@ -141,8 +144,8 @@ def instances(people: People) -> None:
     print(
         f"\n100 stocks (same rows: {[row['id'] for row in same[0]] == [row['id'] for row in same[2]]}), CPU ms, median:"
     )
-    print(f"  ModelSerializer and JSONRenderer, nothing around them   {spent['plain']:6.2f}")
-    print(f"  columns and orjson, nothing around them                 {spent['columns']:6.2f}")
+    print(f"  ModelSerializer and JSONRenderer, alone            {spent['plain']:6.2f}")
+    print(f"  columns and orjson, alone                          {spent['columns']:6.2f}")
     print(f"  the endpoint: middleware, token, session query, page    {spent['endpoint']:6.2f}")
     print(f"  ratio plain / columns                                   {spent['plain'] / spent['columns']:6.1f}")
 
@@ -158,17 +161,19 @@ def cpu(call: Callable[[], Any], times: int = 60) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose name contains this; no depth, no comparison")
-    parser.add_argument("--times", type=int, default=7, help="measurements of each case; the median is shown")
-    parser.add_argument("--slow", type=float, default=20, help="mark cases with more ms in the database")
+    parser.add_argument(
+        "--only", default="", help="measure only cases whose name contains this, without depth and comparison"
+    )
+    parser.add_argument("--times", type=int, default=7, help="measurements per case; the median is printed")
+    parser.add_argument("--slow", type=float, default=20, help="mark cases that take more ms in the database")
     options = parser.parse_args()
-    people = People()
+    personas = Personas()
     cases = [case for case in all_cases() if options.only in case.name]
     print(f"{connection.vendor}: {User.objects.count():,} users, {Stock.objects.count():,} stocks")
-    table(cases, people, options.times, options.slow)
+    table(cases, personas, options.times, options.slow)
     if not options.only:
-        depth(people, options.times)
-        instances(people)
+        depth(personas, options.times)
+        instances(personas)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Fills the configured, migrated database with random but reproducible users and stocks.
+"""Fill the configured, migrated database with reproducible random users and stocks.
 
     python benchmarks/load.py [--users 100000] [--stocks 1000000]
 
-The same numbers give the same rows, but for their ids where the database was not empty.
+The same numbers produce the same rows, except for their ids if the database was not empty.
 """
 
-# ruff: noqa: E402 — Django has to be set up before models are imported
+# ruff: noqa: E402 - models are imported after django.setup()
 
 import argparse
 import csv
@@ -39,7 +39,7 @@ from stocks.models import Stock
 from users.models import User
 
 SEED = 20_260_101
-FULL_FROM = 100
+MAX_EXISTING_USERS = 100
 START = datetime(2024, 1, 1, tzinfo=UTC)
 YEARS = timedelta(days=730)
 BATCH = 50_000
@@ -128,14 +128,14 @@ PROVIDER_WEIGHTS = (80, 15, 4.9, 0.1)
 
 def symbols(chance: random.Random, number: int = 500) -> list[str]:
     known = ["AAPL", "GOOG", "MSFT", "AMZN", "TSLA", "BRK.B", "BF-B"]
-    made: dict[str, None] = dict.fromkeys(known)
-    while len(made) < number:
-        made["".join(chance.choices(string.ascii_uppercase, k=chance.choice((3, 4, 4, 4, 5))))] = None
-    return list(made)
+    names: dict[str, None] = dict.fromkeys(known)
+    while len(names) < number:
+        names["".join(chance.choices(string.ascii_uppercase, k=chance.choice((3, 4, 4, 4, 5))))] = None
+    return list(names)
 
 
 def stamps(chance: random.Random, position: float) -> dict[str, object]:
-    """Rows come in the order of time, roughly; a third was changed later."""
+    """Return times that roughly follow the position. A third of the rows has been updated later."""
     created = START + YEARS * position + timedelta(seconds=chance.uniform(0, 86_400))
     changed = chance.random() < 0.33
     updated = created + timedelta(seconds=chance.uniform(1, 8_000_000)) if changed else created
@@ -178,8 +178,8 @@ def users(first_id: int, number: int) -> Iterator[dict[str, object]]:
         yield row
 
 
-def stocks(first_id: int, number: int, owners: list[int], gone: dict[int, dict]) -> Iterator[dict[str, object]]:
-    """A few symbols and a few people have most of the rows; the first person has a few thousand."""
+def stocks(first_id: int, number: int, owners: list[int], deletions: dict[int, dict]) -> Iterator[dict[str, object]]:
+    """Yield stocks. A few symbols and a few owners have most of them, the first owner a few thousand."""
     chance = random.Random(SEED + 1)
     names = symbols(chance)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, len(names) + 1)))
@@ -196,8 +196,8 @@ def stocks(first_id: int, number: int, owners: list[int], gone: dict[int, dict])
             "is_active": chance.random() >= 0.02,
             **stamps(chance, index / number),
         }
-        if owner in gone:
-            row |= gone[owner]
+        if owner in deletions:
+            row |= deletions[owner]
         elif chance.random() < 0.01:
             row |= deletion(chance, row["updated_at"])
         yield row
@@ -222,7 +222,7 @@ def _copy(model: type[Model], fields: list, batch: list[tuple]) -> None:
     csv.writer(text).writerows(batch)
     text.seek(0)
     columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
-    # CSV has one spelling for null and the empty text: which is meant, the column says.
+    # CSV cannot distinguish null from an empty text: the column decides.
     texts = ", ".join(connection.ops.quote_name(field.column) for field in fields if not field.null)
     with connection.cursor() as cursor:
         cursor.copy_expert(
@@ -247,12 +247,14 @@ def next_id(model: type[Model]) -> int:
 
 def load(number_of_users: int, number_of_stocks: int) -> None:
     first = next_id(User)
-    gone: dict[int, dict] = {}
+    deletions: dict[int, dict] = {}
 
-    def remembered() -> Iterator[dict[str, object]]:
+    def users_with_deletions() -> Iterator[dict[str, object]]:
         for row in users(first, number_of_users):
             if "deleted_at" in row:
-                gone[row["id"]] = {key: row[key] for key in ("deleted_at", "deleted_by", "deletion_reason", "deletion")}
+                deletions[row["id"]] = {
+                    key: row[key] for key in ("deleted_at", "deleted_by", "deletion_reason", "deletion")
+                }
             yield row
 
     # One transaction: all or nothing. Indexes are built once at the end instead of row by row.
@@ -260,9 +262,9 @@ def load(number_of_users: int, number_of_stocks: int) -> None:
         for model in (User, Stock):
             for index in model._meta.indexes:
                 editor.remove_index(model, index)
-        insert(User, remembered(), number_of_users)
+        insert(User, users_with_deletions(), number_of_users)
         owners = list(range(first, first + number_of_users))
-        insert(Stock, stocks(next_id(Stock), number_of_stocks, owners, gone), number_of_stocks)
+        insert(Stock, stocks(next_id(Stock), number_of_stocks, owners, deletions), number_of_stocks)
         if connection.vendor == "postgresql":
             for model in (User, Stock):
                 editor.execute(
@@ -270,7 +272,7 @@ def load(number_of_users: int, number_of_stocks: int) -> None:
                     f"FROM {model._meta.db_table}",
                     None,
                 )
-        # Foreign keys are deferred; an index cannot be made before they are checked.
+        # PostgreSQL creates no index while deferred foreign keys are pending.
         connection.check_constraints()
         for model in (User, Stock):
             for index in model._meta.indexes:
@@ -278,7 +280,7 @@ def load(number_of_users: int, number_of_stocks: int) -> None:
                 editor.add_index(model, index)
     say("  statistics")
     with connection.cursor() as cursor:
-        # PostgreSQL also marks pages as visible to all, as its autovacuum does a while later by itself.
+        # VACUUM updates PostgreSQL's visibility map, as autovacuum would later.
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
@@ -295,8 +297,8 @@ def main() -> None:
         sys.exit("--users must be at least 1, --stocks at least 0.")
     if MigrationExecutor(connection).migration_plan(MigrationExecutor(connection).loader.graph.leaf_nodes()):
         sys.exit("The database is not migrated: run `python manage.py migrate` first.")
-    if User.all_objects.count() > FULL_FROM:
-        sys.exit(f"Refused: the database has more than {FULL_FROM:,} users already, and is not for benchmarks.")
+    if User.all_objects.count() > MAX_EXISTING_USERS:
+        sys.exit(f"Expected a database with at most {MAX_EXISTING_USERS:,} users. Use a separate one for benchmarks.")
     began = time.perf_counter()
     say(f"Loading {options.users:,} users and {options.stocks:,} stocks ({connection.vendor}) …")
     load(options.users, options.stocks)

@@ -33,7 +33,8 @@ def with_usernames(entries: QuerySet[Any]) -> QuerySet[Any]:
     """Annotate each entry with the `username` of its actor, or null if the user no longer exists."""
     user_model: Any = get_user_model()
     usernames = user_model.all_objects.filter(pk=OuterRef("user_id")).values(user_model.USERNAME_FIELD)
-    return entries.annotate(username=Subquery(usernames[:1]))
+    annotated: QuerySet[Any] = entries.annotate(username=Subquery(usernames[:1]))
+    return annotated
 
 
 def readable_changes(entry: AuditEntry) -> list[tuple[str, str, str]]:

@@ -22,7 +22,7 @@ MAX_SEARCH_WORDS = 20
 ALLOWED_LOOKUPS = {"exact", "in", "gt", "gte", "lt", "lte", "isnull", "isempty"}
 
 
-class BoundedPaginator(Paginator):
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     """Count at most as many rows as the API does; beyond that, use PostgreSQL's estimate or, on SQLite, the bound."""
 
     @cached_property
@@ -97,7 +97,7 @@ def refuse_long_search(search_term: str) -> None:
         raise BadRequest(f"A search has at most {MAX_SEARCH_WORDS} words.")
 
 
-class BoundedChangeListMixin(admin.ModelAdmin):
+class BoundedChangeListMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Show a change list without counting the whole table, and refuse filters that no index serves."""
 
     paginator = BoundedPaginator

@@ -70,7 +70,7 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         super().full_clean()
 
     @cached_property
-    def changed_data(self) -> list[str]:  # type: ignore[override]
+    def changed_data(self) -> list[str]:
         return [name for name in super().changed_data if not self._is_untouched(name)]
 
     def _post_clean(self) -> None:
@@ -82,7 +82,7 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
             setattr(self.instance, name, value)  # the model's clean() may have normalized it
         if self.conflict and not self.errors and self.has_changed():
             for name, texts in self.conflict.items():
-                self.add_error(name if name in self.fields else None, texts)  # type: ignore[arg-type]
+                self.add_error(name if name in self.fields else None, texts)
 
     def _get_validation_exclusions(self) -> set[str]:
         # An untouched value may be older than a rule that it violates. Django refuses {} and [] in required JSON

@@ -12,7 +12,7 @@ from records.admin.selections import SelectionMixin
 from records.admin_site import WRITE_CONFLICTS, conflict_messages, remember_conflict
 
 
-class FormMixin(admin.ModelAdmin):
+class FormMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Use forms that report a lost race and leave untouched fields unchanged."""
 
     form = RecordForm

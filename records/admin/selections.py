@@ -39,7 +39,7 @@ def is_across(request: HttpRequest) -> bool:
     return bool(forms.BooleanField(required=False).to_python(request.POST.get("select_across")))
 
 
-class SelectionMixin(admin.ModelAdmin):
+class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Run actions on any number of rows, all or nothing, and ask for confirmation in a page of bounded size."""
 
     def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class SelectionMixin(admin.ModelAdmin):
             "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "media": self.media,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "records/delete_selected.html", context)
 
     # Hooks for subclasses

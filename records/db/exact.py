@@ -26,7 +26,9 @@ def to_units(value: Any) -> int:
 
 
 def _product(first: Any, second: Any) -> int:
-    return to_units(first) * second if isinstance(second, int) else to_units(first) * to_units(second) // UNIT
+    if isinstance(second, int):
+        return to_units(first) * second
+    return to_units(first) * to_units(second) // UNIT
 
 
 def to_text(number: int) -> str:
@@ -70,7 +72,7 @@ def register(connection: Any) -> None:
     connection.create_window_function("EXACT_SUM", 2, _Sum)
 
 
-class ExactField(models.Field):
+class ExactField(models.Field):  # type: ignore[type-arg]
     """The output field of the expressions below: a decimal of any size."""
 
     def get_internal_type(self) -> str:

@@ -21,7 +21,7 @@ class GreaterThanValidator(BaseValidator):
     code = "greater_than"
 
     def compare(self, a: Any, b: Any) -> bool:
-        return a <= b
+        return bool(a <= b)
 
 
 def plain_json(value: Any, depth: int = MAX_JSON_DEPTH) -> Any:

@@ -47,7 +47,8 @@ class NaturalSystemKeysMixin:
 
     def get_dump_object(self, obj: Any) -> dict[str, Any]:
         with self._natural_keys_for(type(obj)):
-            return super().get_dump_object(obj)  # type: ignore[misc]
+            dumped: dict[str, Any] = super().get_dump_object(obj)  # type: ignore[misc]
+            return dumped
 
     def handle_fk_field(self, obj: Any, field: Any) -> None:
         with self._natural_keys_for(field.remote_field.model):

@@ -123,7 +123,7 @@ def test_every_changeable_model_uses_record_form():
         model for model, model_admin in admin.site._registry.items() if isinstance(model_admin, RecordAdmin)
     } | {Group}
     for model in changeable:
-        assert issubclass(registry[model].form, RecordForm), model
+        assert issubclass(admin.site._registry[model].form, RecordForm), model
 
 
 def test_other_spelling_of_a_value_is_no_change(boss, make_user, make_stock):
