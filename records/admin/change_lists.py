@@ -92,6 +92,13 @@ def resolve_lookup(opts: Any, lookup: str) -> tuple[Any, list[str]]:
     return field, parts
 
 
+def _is_valid_filter(field: Any, name: str, value: str) -> bool:
+    if name in {"isnull", "isempty"}:
+        return True
+    values = value.split(",") if name == "in" else [value]
+    return all(is_comparable(field, text) for text in values)
+
+
 def refuse_long_search(search_term: str) -> None:
     if len(search_term.split()) > MAX_SEARCH_WORDS:
         raise BadRequest(f"A search has at most {MAX_SEARCH_WORDS} words.")
@@ -114,10 +121,8 @@ class BoundedChangeListMixin(admin.ModelAdmin):  # type: ignore[type-arg]
         if field is None:
             return True  # Django redirects to the unfiltered list
         [name, *others] = parts or ["exact"]
-        if name not in ALLOWED_LOOKUPS or others or field.name in (self.exclude or ()):
-            return False
-        values = value.split(",") if name == "in" else [value]
-        return name in {"isnull", "isempty"} or all(is_comparable(field, text) for text in values)
+        is_permitted = name in ALLOWED_LOOKUPS and not others and field.name not in (self.exclude or ())
+        return is_permitted and _is_valid_filter(field, name, value)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         refuse_long_search(search_term)

@@ -1,6 +1,7 @@
 """Actions on selected rows, and deletion with a confirmation page of bounded size."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, cast
 
 from django import forms
@@ -167,13 +168,14 @@ class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return the content of a confirmation page: a sample of the rows, and the number of rows by kind."""
-        keys = [row.pk for row in objs] if isinstance(objs, list) else []
-        rows = self.get_queryset(request).filter(pk__in=keys) if keys else objs
+        rows = objs
+        if isinstance(objs, list):  # the delete view passes a list with one row
+            rows = self.get_queryset(request).filter(pk__in=[row.pk for row in objs])
         counts = {self.opts.verbose_name_plural: rows.count(), **self.count_dependents(rows)}
         sample = [str(row) for row in rows[:SAMPLE_SIZE]]
         if remaining := counts[self.opts.verbose_name_plural] - len(sample):
             sample.append(f"… and {remaining:,} more")
         is_permitted = self.has_delete_permission(request) and self.may_manage(request, rows)
         lacking = set() if is_permitted else {self.opts.verbose_name}
-        conflicts = [text for texts in (conflict_messages(request) or {}).values() for text in texts]
-        return sample, counts, lacking, [*self.deletion_obstacles(rows), *conflicts]
+        conflicts = (conflict_messages(request) or {}).values()
+        return sample, counts, lacking, [*self.deletion_obstacles(rows), *chain.from_iterable(conflicts)]

@@ -63,18 +63,22 @@ class Unique(models.UniqueConstraint):
     """
 
     def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
-        values = {name: getattr(instance, model._meta.get_field(name).attname) for name in constraint_fields(self)}
-        if any(value is None or name in (exclude or ()) for name, value in values.items()):
+        fields = [model._meta.get_field(name) for name in constraint_fields(self)]
+        values = {field: getattr(instance, field.attname) for field in fields}
+        if any(value is None or field.name in (exclude or ()) for field, value in values.items()):
             return
-        replacements = {F(name): Value(value, model._meta.get_field(name)) for name, value in values.items()}
-        rows = model._base_manager.using(using)
-        expressions: Any = self.expressions or [F(name) for name in self.fields]
-        for expression in expressions:
-            rows = rows.filter(Exact(expression, expression.replace_expressions(replacements)))
+        rows = self._rows_with(values, model._base_manager.using(using))
         if not instance._state.adding:
             rows = rows.exclude(pk=instance.pk)
         if rows.exists():
-            raise ValidationError({constraint_fields(self)[0]: self.get_violation_error_message()})
+            raise ValidationError({fields[0].name: self.get_violation_error_message()})
+
+    def _rows_with(self, values: dict[Any, Any], rows: Any) -> Any:
+        replacements = {F(field.name): Value(value, field) for field, value in values.items()}
+        expressions: Any = self.expressions or [F(name) for name in self.fields]
+        for expression in expressions:
+            rows = rows.filter(Exact(expression, expression.replace_expressions(replacements)))
+        return rows
 
 
 class SearchIndex(models.Index):

@@ -37,14 +37,21 @@ def plain_json(value: Any, depth: int = MAX_JSON_DEPTH) -> Any:
         case list():
             return [plain_json(item, depth - 1) for item in value]
         case str():
-            if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-                raise ValidationError("Ensure its texts have no NUL and no lone surrogates.", code="text")
+            _refuse_unstorable_text(value)
         case bool():
             return value
         case int() | float() | Decimal():
-            # PostgreSQL returns 1e30 as an integer with all its digits, and many clients read only 64 bits.
-            number: Any = value
-            if not math.isfinite(number) or abs(number) > BIGINT_MAX:
-                raise ValidationError(f"Ensure its numbers are from -{BIGINT_MAX} to {BIGINT_MAX}.", code="number")
-            return float(number) if isinstance(number, Decimal) else number
+            return _json_number(value)
     return value
+
+
+def _refuse_unstorable_text(text: str) -> None:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValidationError("Ensure its texts have no NUL and no lone surrogates.", code="text")
+
+
+def _json_number(number: Any) -> int | float:
+    # PostgreSQL returns 1e30 as an integer with all its digits, and many clients read only 64 bits.
+    if not math.isfinite(number) or abs(number) > BIGINT_MAX:
+        raise ValidationError(f"Ensure its numbers are from -{BIGINT_MAX} to {BIGINT_MAX}.", code="number")
+    return float(number) if isinstance(number, Decimal) else number

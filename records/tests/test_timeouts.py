@@ -132,7 +132,7 @@ def test_commands_have_no_time_limit():
 
 @pytest.fixture
 def pooler(monkeypatch):
-    """A pooler that refuses the startup parameter `options`, as PgBouncer does."""
+    """Refuse the startup parameter `options`, as PgBouncer does, and return the attempted connections."""
     attempts = []
 
     class Connection(psycopg2.extensions.connection):
