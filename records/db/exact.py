@@ -12,7 +12,7 @@ from django.db.models import Aggregate, Func
 
 #: Digits after the decimal point, and the total number of digits.
 SCALE, WIDTH = 12, 64
-UNIT = 10**SCALE
+UNIT: int = 10**SCALE
 
 
 def to_units(value: Any) -> int:
@@ -20,14 +20,14 @@ def to_units(value: Any) -> int:
     if isinstance(value, str):
         return int(value)
     if isinstance(value, int):
-        return int(value) * UNIT
+        return value * UNIT
     # The repr of a double is exact up to 15 digits.
     return int(Decimal(repr(value)).scaleb(SCALE))
 
 
 def _product(first: Any, second: Any) -> int:
     if isinstance(second, int):
-        return to_units(first) * int(second)
+        return to_units(first) * second
     return to_units(first) * to_units(second) // UNIT
 
 
