@@ -44,83 +44,16 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 YEARS = timedelta(days=730)
 BATCH = 50_000
 
-FIRST_NAMES = [
-    "Alice",
-    "Bob",
-    "Carol",
-    "David",
-    "Emma",
-    "Frank",
-    "Grace",
-    "Hans",
-    "Ida",
-    "Jonas",
-    "Karl",
-    "Lena",
-    "Maria",
-    "Nina",
-    "Oscar",
-    "Paula",
-    "Quentin",
-    "Rosa",
-    "Stefan",
-    "Tina",
-    "Ulrich",
-    "Vera",
-    "Walter",
-    "Xenia",
-    "Yusuf",
-    "Zoe",
-    "Élodie",
-    "Øyvind",
-    "Ana",
-    "Ben",
-    "Clara",
-    "Dario",
-    "Elif",
-    "Felix",
-    "Greta",
-    "Hugo",
-    "Ines",
-    "Jan",
-    "Kai",
-    "Lucia",
-]
-LAST_NAMES = [
-    "Smith",
-    "Jones",
-    "Miller",
-    "Garcia",
-    "Meyer",
-    "Rossi",
-    "Novak",
-    "Kowalski",
-    "Silva",
-    "Dubois",
-    "Jensen",
-    "Larsen",
-    "Nguyen",
-    "Kim",
-    "Tanaka",
-    "Singh",
-    "Patel",
-    "Khan",
-    "Ivanova",
-    "Petrov",
-    "Andersson",
-    "Costa",
-    "Moreau",
-    "Weber",
-    "Fischer",
-    "Wagner",
-    "Becker",
-    "Hoffmann",
-    "Schulz",
-    "Koch",
-    "Bauer",
-    "Richter",
-    "Klein",
-]
+FIRST_NAMES = """
+    Alice Bob Carol David Emma Frank Grace Hans Ida Jonas Karl Lena Maria Nina Oscar Paula Quentin Rosa Stefan
+    Tina Ulrich Vera Walter Xenia Yusuf Zoe Élodie Øyvind Ana Ben Clara Dario Elif Felix Greta Hugo Ines Jan Kai
+    Lucia
+""".split()
+LAST_NAMES = """
+    Smith Jones Miller Garcia Meyer Rossi Novak Kowalski Silva Dubois Jensen Larsen Nguyen Kim Tanaka Singh Patel
+    Khan Ivanova Petrov Andersson Costa Moreau Weber Fischer Wagner Becker Hoffmann Schulz Koch Bauer Richter
+    Klein
+""".split()
 HOSTS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
 PROVIDERS = (None, "google", "github", "gitlab")
 PROVIDER_WEIGHTS = (80, 15, 4.9, 0.1)
