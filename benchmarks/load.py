@@ -48,12 +48,12 @@ FIRST_NAMES = """
     Alice Bob Carol David Emma Frank Grace Hans Ida Jonas Karl Lena Maria Nina Oscar Paula Quentin Rosa Stefan
     Tina Ulrich Vera Walter Xenia Yusuf Zoe Élodie Øyvind Ana Ben Clara Dario Elif Felix Greta Hugo Ines Jan Kai
     Lucia
-""".split()
+""".split()  # noqa: SIM905 - shorter than a list with one name per line
 LAST_NAMES = """
     Smith Jones Miller Garcia Meyer Rossi Novak Kowalski Silva Dubois Jensen Larsen Nguyen Kim Tanaka Singh Patel
     Khan Ivanova Petrov Andersson Costa Moreau Weber Fischer Wagner Becker Hoffmann Schulz Koch Bauer Richter
     Klein
-""".split()
+""".split()  # noqa: SIM905 - shorter than a list with one name per line
 HOSTS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
 PROVIDERS = (None, "google", "github", "gitlab")
 PROVIDER_WEIGHTS = (80, 15, 4.9, 0.1)
