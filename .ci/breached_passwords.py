@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from users.passwords import LIST, hash_of
+from users.passwords.breached import LIST, hash_of
 
 MOST_COMMON = 180_000
 #: Known from a comic, a film or a book, whether or not the lists have them.

@@ -439,14 +439,14 @@ PASSWORD_HASHERS = [
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {
-        "NAME": "users.passwords.SimilarityValidator",
+        "NAME": "users.passwords.validators.SimilarityValidator",
         "OPTIONS": {"user_attributes": ("username", "email", "name")},
     },
-    {"NAME": "users.passwords.MinimumLengthValidator"},
-    {"NAME": "users.passwords.MaximumLengthValidator"},
-    {"NAME": "users.passwords.ContentValidator"},
-    {"NAME": "users.passwords.BreachedPasswordValidator"},
-    {"NAME": "users.passwords.NumericValidator"},
+    {"NAME": "users.passwords.validators.MinimumLengthValidator"},
+    {"NAME": "users.passwords.validators.MaximumLengthValidator"},
+    {"NAME": "users.passwords.validators.ContentValidator"},
+    {"NAME": "users.passwords.validators.BreachedPasswordValidator"},
+    {"NAME": "users.passwords.validators.NumericValidator"},
 ]
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "api-root"

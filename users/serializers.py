@@ -8,10 +8,10 @@ from rest_framework.exceptions import PermissionDenied, Throttled, ValidationErr
 from records.rest.columns import serializer_for
 from records.rest.fields import BigIntegerField
 from records.rest.serializers import RecordSerializer, StrictSerializer, register
-from users.authentication.backend import MAX_PASSWORD_LENGTH
 from users.mail import QueueFullError, count_mail, queue_change_of_address
 from users.mail_tokens import CHANGE_EMAIL
 from users.models import Session, User
+from users.passwords.limits import MAX_SUBMITTED_LENGTH
 
 
 class PasswordField(serializers.CharField):
@@ -22,7 +22,7 @@ class PasswordField(serializers.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         style = {"input_type": "password", "template": "rest_framework/password.html"}
-        super().__init__(max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, write_only=True, style=style, **kwargs)
+        super().__init__(max_length=MAX_SUBMITTED_LENGTH, trim_whitespace=False, write_only=True, style=style, **kwargs)
 
 
 class NewPasswordField(PasswordField):
@@ -138,7 +138,7 @@ class UserDetailSerializer(UserSerializer):
         stock_serializer: Any = serializer_for(model)
         return super().get_fields() | {
             "stocks": stock_serializer(many=True, read_only=True, help_text="The first 100 of their stocks, by id."),
-            "stocks_total": BigIntegerField(read_only=True, min_value=0, help_text="How many stocks they hold in all."),
+            "stocks_total": BigIntegerField(read_only=True, min_value=0, help_text="Total number of their stocks."),
         }
 
 
@@ -155,7 +155,7 @@ class NewUserSerializer(UserSerializer):
 
     password = NewPasswordField(
         required=False,
-        help_text="8–128 characters, not common or breached, not similar to the name. Without one nobody can log in.",
+        help_text="8–128 characters, not common or breached, not similar to the name. Needed to log in.",
     )
 
     class Meta(UserSerializer.Meta):
@@ -214,7 +214,7 @@ class RegisteredSerializer(UserSerializer):
 
 @register
 class SessionSerializer(RecordSerializer):
-    current = serializers.BooleanField(read_only=True, help_text="Whether this request came by it.")
+    current = serializers.BooleanField(read_only=True, help_text="Whether this request uses it.")
 
     class Meta:
         model = Session
@@ -254,11 +254,11 @@ class LoginFormSerializer(LoginSerializer):
 
 
 class RefreshSerializer(StrictSerializer):
-    refresh_token = serializers.CharField(max_length=1000, help_text="The refresh token of the last answer.")
+    refresh_token = serializers.CharField(max_length=1000, help_text="The refresh token of the last response.")
 
 
 class PasswordChangeSerializer(StrictSerializer):
-    current_password = PasswordField(help_text="The password until now.")
+    current_password = PasswordField(help_text="The current password.")
     new_password = NewPasswordField(help_text="8–128 characters, not common or breached, not similar to the name.")
 
     class Meta:
@@ -295,4 +295,4 @@ class DetailSerializer(serializers.Serializer):
 
 
 class DeletionSerializer(serializers.Serializer):
-    deletion_at = serializers.DateTimeField(help_text="When the account will be removed, unless that is cancelled.")
+    deletion_at = serializers.DateTimeField(help_text="When the account will be removed, unless cancelled.")

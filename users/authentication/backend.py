@@ -12,18 +12,17 @@ from django.http import HttpRequest
 
 from records.exceptions import TooManyAttemptsError
 from records.http.client_address import client_network
-from users import passwords
 from users.events import record_event
 from users.models import User
 from users.models.rate_limit import Counter, Limit, RateLimit
 from users.models.session import hash_token
+from users.passwords import hashing
+from users.passwords.limits import MAX_SUBMITTED_LENGTH
 
 FAILURES_OF_ACCOUNT = Limit("login-account", 10, timedelta(minutes=15))
 FAILURES_FROM_ADDRESS = Limit("login-address", 50, timedelta(minutes=15))
 #: Refusals that are recorded in the audit log.
 RECORDED_REFUSALS = Limit("login-refused", 10, timedelta(minutes=15))
-#: Characters of a password. Longer ones are not hashed, because a form may send a megabyte.
-MAX_PASSWORD_LENGTH = 1024
 
 
 class AccountBackend(ModelBackend):
@@ -36,7 +35,7 @@ class AccountBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        if username is None or password is None or "\0" in username or len(password) > MAX_PASSWORD_LENGTH:
+        if username is None or password is None or "\0" in username or len(password) > MAX_SUBMITTED_LENGTH:
             return None
         user = User.all_objects.with_login(username).first()
         try:
@@ -54,7 +53,7 @@ class AccountBackend(ModelBackend):
     def _check(self, user: User | None, password: str, counters: list[Counter]) -> User | None:
         raise_if_exhausted(RateLimit.objects.seconds_to_wait(*counters))
         # Check the password first so that inactive and deleted accounts take the same time.
-        is_correct = user.check_password(password) if user else passwords.check(password, UNUSABLE_PASSWORD_PREFIX)
+        is_correct = user.check_password(password) if user else hashing.check(password, UNUSABLE_PASSWORD_PREFIX)
         if user is None or not is_correct or user.is_deleted or not self.user_can_authenticate(user):
             raise_if_exhausted(RateLimit.objects.count_attempt(*counters))
             return None

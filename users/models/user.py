@@ -28,9 +28,9 @@ from records.db.expressions import AnyOf
 from records.db.text import CAPITALS, LineField, LinesField, StartsWithCapital
 from records.models import SoftDeletable
 from records.models.relations import Column
-from users import passwords
 from users.models.managers import LAST_SUPERUSER_MESSAGE, UserManager, UserQuerySet
 from users.models.notices import NOTIFIED, is_in_request, notify_of_changes
+from users.passwords import hashing
 
 NAME_MESSAGE = "Name must start with a capital letter"
 
@@ -266,10 +266,10 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         return "password_change" if any(field.name == "password" for field in fields) else super().audit_action(fields)
 
     def set_password(self, raw_password: str | None) -> None:
-        super().set_password(None if raw_password is None else passwords.normalized(raw_password))
+        super().set_password(None if raw_password is None else hashing.normalized(raw_password))
 
     def check_password(self, raw_password: str | None) -> bool:
-        return passwords.check(raw_password, self.password, self._rehash_password)
+        return hashing.check(raw_password, self.password, self._rehash_password)
 
     def _rehash_password(self, raw_password: str) -> None:
         """Store the same password with the current hasher, without ending sessions or writing to the audit log."""

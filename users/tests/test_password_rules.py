@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from conftest import PASSWORD, Client
 from users.mail_tokens import RESET_PASSWORD, mail_token
 from users.models import User
-from users.passwords import is_common
+from users.passwords.breached import is_common
 
 AUTH = "/api/v1/auth"
 BREACHED = [
@@ -144,16 +144,16 @@ def test_good_password_is_taken(password):
 
 
 def test_name_of_the_service_is_what_the_settings_say(settings):
-    from users import passwords
+    from users.passwords import breached
 
     settings.APP_NAME, settings.APP_URL = "Kontor", "https://depot.example.com"
-    passwords._names_of_service.cache_clear()
+    breached._names_of_service.cache_clear()
     assert [is_common(password) for password in ("Kontor2026!", "d3pot!!!77", "kontinent-depesche")] == [
         True,
         True,
         False,
     ]
-    passwords._names_of_service.cache_clear()
+    breached._names_of_service.cache_clear()
 
 
 def test_random_passwords_are_taken():
