@@ -19,7 +19,7 @@ from users.models.session import Session, SessionQuerySet
 
 class NewUserForm(RecordForm, AdminUserCreationForm):
     def clean_username(self) -> str:
-        return self.cleaned_data["username"]  # the model's constraint asks in any case, deleted users included
+        return self.cleaned_data["username"]  # the model's constraint checks it, against deleted users too
 
     class Meta:
         model = User
@@ -55,11 +55,11 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Who is no superuser makes none, and grants nothing beyond what an administrator granted them."""
-        fixed = super().get_readonly_fields(request, obj)
+        """Return the fields that this user may not edit; only superusers grant permissions."""
+        readonly = super().get_readonly_fields(request, obj)
         if obj is not None and obj.pk == request.user.pk:
-            fixed = (*fixed, "email")  # changed by PATCH /api/v1/users/me, which asks for the password
-        return fixed if request.user.is_superuser else (*fixed, *sorted(GRANTS))
+            readonly = (*readonly, "email")  # changed by PATCH /api/v1/users/me, which requires the password
+        return readonly if request.user.is_superuser else (*readonly, *sorted(GRANTS))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and (obj is None or self._is_account_open(request, obj))
@@ -68,25 +68,25 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
         return super().has_delete_permission(request, obj) and (obj is None or self._is_account_open(request, obj))
 
     def may_manage(self, request: HttpRequest, rows: Iterable[User]) -> bool:
-        # No row need be read for superusers, and there may be 100,000.
+        # Skip reading the rows for superusers; a selection may have 100,000.
         return request.user.is_superuser or not User.forbidden_keys(request.user, {row.pk: () for row in rows})
 
     @staticmethod
     def _is_account_open(request: HttpRequest, user: User) -> bool:
-        # Django asks several times a page.
-        known: dict[Any, bool] = vars(request).setdefault("_open_accounts", {})
-        if user.pk not in known:
-            known[user.pk] = user.may_be_changed_by(request.user)
-        return known[user.pk]
+        # Cache the result, because Django checks permissions several times a page.
+        results: dict[Any, bool] = vars(request).setdefault("_open_accounts", {})
+        if user.pk not in results:
+            results[user.pk] = user.may_be_changed_by(request.user)
+        return results[user.pk]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         has_new_email = any(field.name == "email" for field in obj.changed_fields())
         if change and has_new_email and "is_verified" not in form.changed_data:
-            obj.is_verified = False  # nobody has shown yet that the new address is theirs
+            obj.is_verified = False  # the new address is not verified yet
         super().save_model(request, obj, form, change)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002 - Django's
-        """One's own is changed where the present one is asked for."""
+        """Redirect from the user's own password to the form that requires the current one."""
         if id == str(request.user.pk):
             return HttpResponseRedirect(reverse("admin:password_change"))
         return super().user_change_password(request, id, form_url)
@@ -97,7 +97,7 @@ class UserAdmin(RecordAdmin, DjangoUserAdmin):
 
 
 class GuardedDeletion(ReadOnlyAdmin):
-    """Rows that are part of somebody's account: staff delete none of a person who has permissions that they lack."""
+    """Base for rows that belong to an account: staff cannot delete those of users with permissions that they lack."""
 
     def accounts(self, rows: Iterable[Any]) -> set[int]:
         """Return the ids of the users that these rows belong to."""
@@ -113,7 +113,7 @@ class GuardedDeletion(ReadOnlyAdmin):
 
 @admin.register(Session)
 class SessionAdmin(GuardedDeletion):
-    """The devices people are signed in on; deleting a row signs that device out."""
+    """Devices on which users are signed in; deleting a row signs that device out."""
 
     list_display = ("user", "refreshed_at", "ip", "device", "is_alive")
     list_select_related = ("user",)
@@ -148,7 +148,7 @@ class SessionAdmin(GuardedDeletion):
 
 @admin.register(Identity)
 class IdentityAdmin(GuardedDeletion):
-    """Who people are to OpenID Connect providers."""
+    """Accounts of users at OpenID Connect providers."""
 
     list_display = ("user", "provider", "subject", "created_at")
     list_select_related = ("user",)
@@ -158,14 +158,14 @@ class IdentityAdmin(GuardedDeletion):
 
 @admin.register(RateLimit)
 class RateLimitAdmin(GuardedDeletion):
-    """Failed logins and mails of the last minutes; deleting a row lets its account or address try again at once."""
+    """Recent failed logins and mails; deleting a row lifts the limit of its account or address."""
 
     list_display = ("key", "count", "expires_at")
     search_fields = ("key",)
     ordering = ("-expires_at",)
 
     def accounts(self, rows: Iterable[RateLimit]) -> set[int]:
-        return {account for row in rows if (account := row.account) is not None}
+        return {user_id for row in rows if (user_id := row.counted_user_id) is not None}
 
     @admin.display(description="times")
     def count(self, limit: RateLimit) -> int:
@@ -174,7 +174,7 @@ class RateLimitAdmin(GuardedDeletion):
 
 @admin.register(QueuedMail)
 class QueuedMailAdmin(GuardedDeletion):
-    """Mails that the mail server has not taken yet; deleting a row drops its mail."""
+    """Mails that the mail server has not accepted yet; deleting a row discards its mail."""
 
     list_display = ("kind", "to", "created_at", "due_at", "attempts")
     list_filter = ("kind",)
@@ -190,7 +190,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(LargeTableAdmin, DjangoGroupAdmin):
-    """Staff give a group no permission that they lack, and change no group that has one or whose member has one."""
+    """Groups. Staff cannot grant permissions that they lack, nor change groups that hold them or whose members do."""
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name == "permissions" and not request.user.is_superuser:

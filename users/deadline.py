@@ -1,7 +1,7 @@
-"""A limit to how long talking to an outside party may take in all.
+"""A limit to the total time of a conversation with a remote server.
 
-A timeout of a socket limits the wait for the next byte only: a peer that sends one byte at a time holds a thread for as
-long as it likes.
+The timeout of a socket limits only the wait for the next byte: a server that sends single bytes could hold a thread
+indefinitely.
 """
 
 import socket
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_present = threading.local()
+_current = threading.local()
 
 
 class Deadline:
@@ -23,7 +23,7 @@ class Deadline:
     def add(self, connection: socket.socket) -> None:
         with self._lock:
             if not self.is_over:
-                # A duplicate, because TLS takes the original away; shutting either down ends the connection.
+                # Keep a duplicate, because TLS detaches the original; shutting either down ends the connection.
                 self._connections.append(connection.dup())
                 return
         connection.close()
@@ -45,29 +45,29 @@ class Deadline:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in place of the error of a connection that had to be ended after `seconds`.
+    """Shut down the connections of this block after `seconds` and raise TimeoutError for the error that follows.
 
-    Applies to the connections that this thread opens in the block and hands to `watch`.
+    The connections are those that this thread opens in the block and passes to `watch`.
     """
-    present = _present.deadline = Deadline()
-    timer = threading.Timer(seconds, present.end)
+    current = _current.deadline = Deadline()
+    timer = threading.Timer(seconds, current.end)
     timer.daemon = True
     timer.start()
     try:
         yield
     except Exception:
-        if present.is_over:
-            raise TimeoutError(f"It took longer than {seconds:g} s.") from None
+        if current.is_over:
+            raise TimeoutError(f"The conversation took longer than {seconds:g} s.") from None
         raise
     finally:
-        _present.deadline = None
+        _current.deadline = None
         timer.cancel()
-        present.close()
+        current.close()
 
 
 def watch(connection: socket.socket) -> socket.socket:
-    """End `connection` when the present deadline is over."""
-    present = getattr(_present, "deadline", None)
-    if present is not None:
-        present.add(connection)
+    """Shut down `connection` when the current deadline expires."""
+    current = getattr(_current, "deadline", None)
+    if current is not None:
+        current.add(connection)
     return connection

@@ -99,6 +99,6 @@ def _message(user: User, template: str, context: dict[str, Any]) -> EmailMultiAl
     """Render `users/mail/<template>.txt`, whose first line is the subject, and `.html`."""
     context |= {"user": user, "app_name": settings.APP_NAME, "app_url": settings.APP_URL}
     subject, _, text = render_to_string(f"users/mail/{template}.txt", context).partition("\n")
-    message = EmailMultiAlternatives(subject, text.lstrip())
+    message = EmailMultiAlternatives(subject=subject, body=text.lstrip())
     message.attach_alternative(render_to_string(f"users/mail/{template}.html", context), "text/html")
     return message

@@ -1,4 +1,4 @@
-"""Django's SMTP backend with a deadline for each mail."""
+"""Django's SMTP backend with a deadline for the whole delivery of a mail."""
 
 import smtplib
 import socket
@@ -10,7 +10,7 @@ from django.core.mail.backends import smtp
 
 from users.deadline import deadline, watch
 
-#: Seconds to connect, encrypt, log in and hand a mail over. `users.models.queued_mail.LEASE` must be longer.
+#: Seconds to connect, encrypt, log in and send a mail. `users.models.queued_mail.LEASE` must be longer.
 DEADLINE_SECONDS = 15
 
 
@@ -20,7 +20,7 @@ class WatchedSMTP(smtplib.SMTP):
 
 
 class WatchedSSL(smtplib.SMTP_SSL, WatchedSMTP):
-    """Watched before the TLS handshake: `SMTP_SSL` asks the next class for the socket that it wraps."""
+    """Watch the socket before the TLS handshake: `SMTP_SSL` wraps the socket that the next class returns."""
 
 
 class EmailBackend(smtp.EmailBackend):

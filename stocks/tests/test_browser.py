@@ -200,7 +200,7 @@ def test_person_resets_a_forgotten_password_by_the_link_in_the_mail(page, make_u
 def test_person_follows_the_link_in_a_mail(page, make_user, name, purpose, button, done):
     page.goto(f"/account/{name}#token={mail_token(purpose, make_user())}")
     page.click(f"button:has-text('{button}')")
-    page.wait_for_selector(f"#said:has-text('{done}')")
+    page.wait_for_selector(f"#message:has-text('{done}')")
 
 
 def test_page_without_its_link_says_so(page):

@@ -53,7 +53,7 @@ class RateLimitQuerySet(QuerySet["RateLimit"]):
         return wait
 
     def reset(self, limit: Limit, subject: str) -> None:
-        """Forget the attempts that were counted for this subject."""
+        """Delete the attempts counted for this subject."""
         self.filter(key=_key(limit, subject)).delete()
 
 
@@ -74,7 +74,7 @@ class RateLimit(models.Model):
         return self.key
 
     @property
-    def account(self) -> int | None:
+    def counted_user_id(self) -> int | None:
         """The id of the user that is counted; None if an address or a mailbox is."""
         subject = self.key.rpartition(":")[2]
         is_id = re.fullmatch("[0-9]{1,18}", subject) and self.key.count(":") == 1

@@ -1,4 +1,4 @@
-"""HTTP sessions to OpenID Connect providers, whose answers are bounded in time and size."""
+"""HTTP sessions with OpenID Connect providers, whose responses are limited in time and size."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from users.deadline import watch
 
-#: Bytes of an answer. Discovery documents and key sets have some thousands.
-LARGEST_ANSWER = 1024 * 1024
+#: Maximum bytes of a response. Discovery documents and key sets have some thousands.
+MAX_RESPONSE_BYTES = 1024 * 1024
 
 
 class WatchedHTTPConnection(HTTPConnection):
@@ -40,10 +40,10 @@ class BoundedAdapter(HTTPAdapter):
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(request, *args, **{**kwargs, "stream": True})
-        content = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)
-        if len(content) > LARGEST_ANSWER:
+        content = response.raw.read(MAX_RESPONSE_BYTES + 1, decode_content=True)
+        if len(content) > MAX_RESPONSE_BYTES:
             response.close()
-            raise requests.ConnectionError("The answer is too large.")
+            raise requests.ConnectionError("The response is too large.")
         response._content, response._content_consumed = content, True  # type: ignore[attr-defined]
         return response
 

@@ -817,7 +817,7 @@ def test_provider_that_drips_is_given_up_in_time(provider, browser, slow, path, 
 
 
 def test_answer_without_an_end_is_not_read(provider, browser, monkeypatch):
-    monkeypatch.setattr("users.oidc.bounded_session.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("users.oidc.bounded_session.MAX_RESPONSE_BYTES", 1000)
     provider.answers["/discovery"] = (200, b" " * 2000 + b"{}")
     assert_refused(browser.get(f"{BASE}/example/login"), status=502)
 

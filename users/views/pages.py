@@ -1,4 +1,4 @@
-"""Pages for those who come by a link from a mail; what they do the API does."""
+"""Pages that the links in mails open. Their forms call the API."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.views.generic import TemplateView
 
 
 class AccountPage(TemplateView):
-    """A form whose script sends it to the endpoint of the API that does it."""
+    """A form that a script sends to an endpoint of the API."""
 
     template_name = "users/account.html"
     http_method_names = ["get", "head", "options"]
@@ -16,21 +16,21 @@ class AccountPage(TemplateView):
     needs_token = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        shown = ("title", "text", "button", "done", "endpoint", "field", "needs_token")
-        return {name: getattr(self, name) for name in shown} | {"app_name": settings.APP_NAME}
+        names = ("title", "text", "button", "done", "endpoint", "field", "needs_token")
+        return {name: getattr(self, name) for name in names} | {"app_name": settings.APP_NAME}
 
 
 account_pages = {
     "verify-email": AccountPage.as_view(
         title="Confirm your e-mail address",
-        text="Then we know that mail to you arrives.",
+        text="This proves that mail reaches you.",
         button="Confirm",
         done="Your e-mail address is confirmed.",
         endpoint="verify-email",
     ),
     "forgot-password": AccountPage.as_view(
         title="Forgot your password?",
-        text="We send a link by which you can choose a new one.",
+        text="Enter your address to receive a link to choose a new one.",
         button="Send the link",
         done="If there is an account with this address, a mail is on its way to it.",
         endpoint="request-password-reset",
@@ -47,7 +47,7 @@ account_pages = {
     ),
     "delete-account": AccountPage.as_view(
         title="Remove your account",
-        text="Your account and everything in it will be removed for good. Until then it works, and you can keep it.",
+        text="Your account and everything in it will be removed permanently. Until then, you can cancel it.",
         button="Remove my account",
         done="Your account will be removed. To keep it, log in and POST to /api/v1/auth/cancel-account-deletion.",
         endpoint="confirm-account-deletion",

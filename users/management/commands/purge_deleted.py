@@ -1,5 +1,3 @@
-"""Removes for good what was deleted long enough ago, and the accounts whose day has come."""
-
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,22 +21,22 @@ MAX_MAIL_SECONDS = 60
 
 class Command(BaseCommand):
     help = (
-        "Remove for good the rows deleted more than ACCOUNT_DELETION_GRACE_DAYS ago, and the accounts whose owners "
-        "asked for it once their day has come; mail a reminder a day before. To be run every hour."
+        "Permanently remove rows deleted more than ACCOUNT_DELETION_GRACE_DAYS ago and accounts whose scheduled "
+        "removal is due, and mail a reminder one day before a removal. Run it every hour."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Report what would be done without doing it.")
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         self.dry_run = dry_run
         now = database_now()
         failures = [*self._remind(now), *self._close_accounts(now)]
-        # What belongs to others before what it belongs to: removing a user takes all of theirs in one transaction.
+        # Purge dependent models first, because purging a user removes all of their rows in one transaction.
         for model in reversed(list(apps.get_models())):
             if issubclass(model, SoftDeletable):
                 self._purge(model, now - settings.ACCOUNT_DELETION_GRACE)
-        self._forget(now)
+        self._delete_expired(now)
         if failures:
             raise CommandError(" ".join(failures))
 
@@ -53,10 +51,10 @@ class Command(BaseCommand):
                     user.save()
                 else:
                     queued -= 1
-        self._say(queued, "reminder", "queued")
+        self._report(queued, "reminder", "queued")
         if self.dry_run:
             return []
-        # What the mail server does not take by then stays in the queue, and the service sends it.
+        # Mails that are not sent within this time stay in the queue, and the service sends them.
         deliver_due(max_seconds=MAX_MAIL_SECONDS)
         late = QueuedMail.objects.filter(kind="deletion_reminder").count()
         unqueued = len(waiting) - queued
@@ -69,13 +67,13 @@ class Command(BaseCommand):
         for user in due:
             try:
                 if not self.dry_run:
-                    # Asked again under the row's lock: the person may be changing their mind just now.
+                    # `due` is checked again under the row's lock, because the user may cancel at this moment.
                     list(due.filter(pk=user.pk).purge_in_batches())
             except ValidationError as error:
                 failures.append(f"The account {user} stays: {error.messages[0]}")
             except IntegrityError:
                 failures.append(f"The account {user} is in use just now; the next run tries again.")
-        self._say(len(due) - len(failures), "account", "closed")
+        self._report(len(due) - len(failures), "account", "closed")
         return failures
 
     def _purge(self, model: type[SoftDeletable], before: datetime) -> None:
@@ -88,10 +86,9 @@ class Command(BaseCommand):
                 count += removed
                 if total > removed:
                     self.stderr.write(f"{name}s: {count:,} of {total:,} removed …")
-        self._say(count, name, "removed")
+        self._report(count, name, "removed")
 
-    def _forget(self, now: datetime) -> None:
-        """What signing in leaves behind, once it is good for nothing any more."""
+    def _delete_expired(self, now: datetime) -> None:
         ended = Q(expires_at__lt=now) | Q(revoked_at__lt=now - settings.ACCOUNT_DELETION_GRACE)
         for queryset in (
             Session.objects.filter(ended),
@@ -100,9 +97,9 @@ class Command(BaseCommand):
         ):
             model: type[Model] = queryset.model
             count = queryset.count() if self.dry_run else queryset.delete()[0]
-            self._say(count, f"expired {model._meta.verbose_name}", "removed")
+            self._report(count, f"expired {model._meta.verbose_name}", "removed")
 
-    def _say(self, count: int, what: str, done: str) -> None:
+    def _report(self, count: int, what: str, done: str) -> None:
         if count:
             verb = f"would be {done}" if self.dry_run else done
             self.stdout.write(f"{count} {what}{'s' * (count > 1)} {verb}.")
