@@ -17,23 +17,24 @@ from users.models import GRANTS, LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, R
 from users.models.session import Session, SessionQuerySet
 
 
-class NewUserForm(RecordForm, AdminUserCreationForm):
+class NewUserForm(RecordForm, AdminUserCreationForm):  # type: ignore[type-arg]
     def clean_username(self) -> str:
-        return self.cleaned_data["username"]  # the model's constraint checks it, against deleted users too
+        username: str = self.cleaned_data["username"]
+        return username  # the model's constraint checks it, against deleted users too
 
     class Meta:
         model = User
         fields = ("username", "email")
 
 
-class UserForm(RecordForm, UserChangeForm):
+class UserForm(RecordForm, UserChangeForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields = "__all__"
 
 
 @admin.register(User)
-class UserAdmin(RecordAdmin, DjangoUserAdmin):
+class UserAdmin(RecordAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserForm
     add_form = NewUserForm
     list_display = ("username", "email", "name", "is_active", "is_verified", "is_staff", "created_at")

@@ -36,6 +36,6 @@ def confirmed_password_hash(request: Request) -> str | None:
     password = request.data.get("current_password") if isinstance(request.data, dict) else None
     if password and isinstance(password, str):
         confirm_password(user, password)
-        return user.password
+        return str(user.password)
     is_fresh = (session.now or database_now()) - session.created_at < FRESH_LOGIN
-    return user.password if is_fresh and not user.has_usable_password() else None
+    return str(user.password) if is_fresh and not user.has_usable_password() else None

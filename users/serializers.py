@@ -79,7 +79,8 @@ class UserSerializer(RecordSerializer):
         return super().writable_staff_fields(user) - superuser_only
 
     def validate_email(self, email: str | None) -> str | None:
-        return User.objects.normalize_email(email)
+        normalized: str | None = User.objects.normalize_email(email)
+        return normalized
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs = super().validate(attrs)
@@ -118,13 +119,14 @@ class UserSerializer(RecordSerializer):
             return self._update_when_confirmed(instance, validated_data, email)
         else:
             validated_data.setdefault("is_verified", False)  # the new address has not been confirmed
-        return super().update(instance, validated_data)
+        updated: User = super().update(instance, validated_data)
+        return updated
 
     def _update_when_confirmed(self, instance: User, validated_data: dict[str, Any], email: str) -> User:
         """Change everything but the address, which changes when it is confirmed."""
         if wait := count_mail(CHANGE_EMAIL, email):
             raise Throttled(wait, "Several mails were sent to this address already: please look for the last one.")
-        user = super().update(instance, {**validated_data, "pending_email": email})
+        user: User = super().update(instance, {**validated_data, "pending_email": email})
         if not queue_change_of_address(user):
             raise QueueFullError
         return user
@@ -133,7 +135,7 @@ class UserSerializer(RecordSerializer):
 class UserDetailSerializer(UserSerializer):
     """A user with the stocks that they hold, as returned by `GET /users/{id}`."""
 
-    def get_fields(self) -> dict[str, serializers.Field]:
+    def get_fields(self) -> dict[str, Any]:
         model: Any = User._meta.get_field("stocks").related_model
         stock_serializer: Any = serializer_for(model)
         return super().get_fields() | {
@@ -179,9 +181,9 @@ class NewUserSerializer(UserSerializer):
         return attrs
 
     def create(self, validated_data: dict[str, Any]) -> User:
-        if validated_data.get("username"):
-            return User.objects.create_user(**validated_data)
-        return User.objects.create_named(**validated_data)
+        create = User.objects.create_user if validated_data.get("username") else User.objects.create_named
+        user: User = create(**validated_data)
+        return user
 
 
 class RegistrationSerializer(NewUserSerializer):
@@ -195,7 +197,7 @@ class RegistrationSerializer(NewUserSerializer):
             "email": {"required": True, "allow_null": False, "allow_blank": False}
         }
 
-    def get_fields(self) -> dict[str, serializers.Field]:
+    def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
         fields["password"].required = True
         return fields
@@ -283,16 +285,16 @@ class NewPasswordSerializer(TokenSerializer):
         examples = {"token": "reset:kF3…", "new_password": "glacier-Waltz-52-marble"}
 
 
-class TokensSerializer(serializers.Serializer):
+class TokensSerializer(serializers.Serializer[Any]):
     access_token = serializers.CharField(help_text="For `Authorization: Bearer …`.")
     refresh_token = serializers.CharField(help_text="Gets the next pair; works once.")
     token_type = serializers.CharField(help_text="Always `bearer`.")
     expires_in = serializers.IntegerField(help_text="Seconds until the access token expires.")
 
 
-class DetailSerializer(serializers.Serializer):
+class DetailSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="What happened.")
 
 
-class DeletionSerializer(serializers.Serializer):
+class DeletionSerializer(serializers.Serializer[Any]):
     deletion_at = serializers.DateTimeField(help_text="When the account will be removed, unless cancelled.")

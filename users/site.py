@@ -20,7 +20,8 @@ class OwnPasswordForm(PasswordChangeForm):
             confirm_password(self.user, self.cleaned_data["old_password"])
         except ValidationError:
             raise ValidationError(NOT_CURRENT, code="password_incorrect") from None
-        return self.cleaned_data["old_password"]
+        password: str = self.cleaned_data["old_password"]
+        return password
 
 
 class ManagementSite(RecordAdminSite):
@@ -28,5 +29,5 @@ class ManagementSite(RecordAdminSite):
         """Change your own password, as in Django, by a form that counts wrong guesses."""
         context = {**self.each_context(request), **(extra_context or {})}
         done = reverse("admin:password_change_done", current_app=self.name)
-        request.current_app = self.name  # type: ignore[attr-defined]
+        request.current_app = self.name
         return PasswordChangeView.as_view(form_class=OwnPasswordForm, success_url=done, extra_context=context)(request)

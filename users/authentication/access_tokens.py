@@ -49,7 +49,7 @@ class AccessTokenAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-class AccessTokenScheme(OpenApiAuthenticationExtension):
+class AccessTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = AccessTokenAuthentication
     name = ["accessToken", "password"]
 

@@ -38,16 +38,16 @@ class AccountBackend(ModelBackend):
         if username is None or password is None or "\0" in username or len(password) > MAX_SUBMITTED_LENGTH:
             return None
         user = User.all_objects.with_login(username).first()
+        user_id = user.pk if user else None
+        network = client_network(request) if request else None
+        counters = _failure_counters(user, username, network)
         try:
-            authenticated = self._check(user, password, _failure_counters(user, username, request))
+            authenticated = self._check(user, password, counters)
         except TooManyAttemptsError:
-            # Cap recorded refusals so that an attacker cannot flood the audit log.
-            network = client_network(request) if request else None
-            if not RateLimit.objects.count_attempt((RECORDED_REFUSALS, network or username.lower()[:60])):
-                record_event("login", user.pk if user else None, "failure")
+            _record_refusal(user_id, network or username.lower()[:60])
             raise
         if authenticated is None:
-            record_event("login", user.pk if user else None, "failure")
+            record_event("login", user_id, "failure")
         return authenticated
 
     def _check(self, user: User | None, password: str, counters: list[Counter]) -> User | None:
@@ -76,6 +76,12 @@ class AccountBackend(ModelBackend):
         return permissions
 
 
+def _record_refusal(user_id: int | None, subject: str) -> None:
+    """Record a refused login, but cap these entries so that an attacker cannot flood the audit log."""
+    if not RateLimit.objects.count_attempt((RECORDED_REFUSALS, subject)):
+        record_event("login", user_id, "failure")
+
+
 def raise_if_exhausted(wait: int) -> None:
     """Raise TooManyAttemptsError if there are seconds to wait."""
     if wait:
@@ -83,8 +89,7 @@ def raise_if_exhausted(wait: int) -> None:
         raise TooManyAttemptsError(f"Too many failed attempts. Please try again in {minutes} min.", wait)
 
 
-def _failure_counters(user: User | None, username: str, request: HttpRequest | None) -> list[Counter]:
+def _failure_counters(user: User | None, username: str, network: str | None) -> list[Counter]:
     """Return what a failed login is counted for: the account, or the unknown name, and the address."""
     account = str(user.pk) if user else f"?{hash_token(username.lower())}"
-    network = client_network(request) if request else None
     return [(FAILURES_OF_ACCOUNT, account)] + ([(FAILURES_FROM_ADDRESS, network)] if network else [])

@@ -30,7 +30,7 @@ class BrowserSessionMiddleware(AuthenticationMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         # Unlike Django's middleware, check the row of the session: the cookie stays valid after it has ended.
         request.user = SimpleLazyObject(lambda: _browser_user(request))  # type: ignore[assignment]
-        request.auser = sync_to_async(lambda: request.user)  # type: ignore[assignment]
+        request.auser = sync_to_async(lambda: request.user)
 
 
 def _browser_user(request: HttpRequest) -> User | AnonymousUser:
@@ -75,7 +75,7 @@ class BrowserSessionAuthentication(SessionAuthentication):
         return (signed_in[0], context.login_session()) if signed_in else None
 
 
-class BrowserSessionScheme(OpenApiAuthenticationExtension):
+class BrowserSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = BrowserSessionAuthentication
     name = "browserSession"
 

@@ -65,7 +65,8 @@ class QueuedMailQuerySet(QuerySet["QueuedMail"]):
 
     def next_due(self) -> datetime | None:
         """Return when the next mail is due; None if there is none."""
-        return self.aggregate(due=Min("due_at"))["due"]
+        due: datetime | None = self.aggregate(due=Min("due_at"))["due"]
+        return due
 
 
 class QueuedMail(models.Model):

@@ -37,7 +37,7 @@ class RateLimitQuerySet(QuerySet["RateLimit"]):
         """
         limits = {_key(*counter): counter[0] for counter in counters}
         with transaction.atomic():
-            expiry: Any = DatabaseNow() + max(limit.period for limit in limits.values())  # type: ignore[operator]
+            expiry: Any = DatabaseNow() + max(limit.period for limit in limits.values())
             rows: list[Any] = [RateLimit(key=key, expires_at=expiry) for key in sorted(limits)]
             # An existing row is updated, which locks it: it cannot be deleted before it is read.
             self.bulk_create(rows, update_conflicts=True, update_fields=["expires_at"], unique_fields=["key"])

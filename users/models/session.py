@@ -164,7 +164,7 @@ class Session(models.Model):
             family_hash=hash_token(family),
             refresh_hash=hash_token(token),
             refreshed_at=DatabaseNow(),
-            expires_at=DatabaseNow() + settings.REFRESH_TOKEN_LIFETIME,  # type: ignore[operator]
+            expires_at=DatabaseNow() + settings.REFRESH_TOKEN_LIFETIME,
             **(device._asdict() if device else {}),
         )
         return token

@@ -184,22 +184,24 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
 
     @classmethod
     def forbidden_keys(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:
-        """Forbid staff everything but the profile of users who hold permissions that they lack.
+        """Return the keys of the rows that `user` may not change; `changes` maps keys to changed columns.
 
-        Staff may not change superusers at all, and only superusers write GRANTS. Users may change their own row except
+        Staff may change only the profile of users who hold permissions that they lack.
+        They may not change superusers at all, and only superusers write GRANTS. Users may change their own row except
         for ADDRESSES. Takes one query, and none for superusers.
         """
         own = {key for key, names in changes.items() if key == user.pk and ADDRESSES & set(names)}
         if user.is_superuser:
             return own
         forbidden = own | {key for key, names in changes.items() if GRANTS & set(names)}
-        others = {key: set(names) for key, names in changes.items() if key != user.pk and key not in forbidden}
-        if not others:
-            return forbidden
-        stronger = cls.all_objects.filter(AnyOf("pk", others)).stronger_than(user).values_list("pk", "is_superuser")
-        return forbidden | {
-            key for key, is_superuser in stronger if is_superuser or not others[key] or others[key] - PROFILE
-        }
+        others = {key: set(changes[key]) for key in changes.keys() - forbidden - {user.pk}}
+        return forbidden | cls._forbidden_stronger_keys(user, others) if others else forbidden
+
+    @classmethod
+    def _forbidden_stronger_keys(cls, user: Any, changes: Mapping[Any, set[str]]) -> set[Any]:
+        """Return the keys of superusers, and of other stronger users if more than their profile changes."""
+        stronger = cls.all_objects.filter(AnyOf("pk", changes)).stronger_than(user).values_list("pk", "is_superuser")
+        return {key for key, is_superuser in stronger if is_superuser or not changes[key] or changes[key] - PROFILE}
 
     def clean(self) -> None:
         self.email = User.objects.normalize_email(self.email)

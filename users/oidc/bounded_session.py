@@ -48,12 +48,12 @@ class BoundedAdapter(HTTPAdapter):
         return response
 
 
-class BoundedSession(OAuth2Session):
+class BoundedSession(OAuth2Session):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for scheme in ("http://", "https://"):
             self.mount(scheme, BoundedAdapter())
 
 
-class BoundedApp(DjangoOAuth2App):
+class BoundedApp(DjangoOAuth2App):  # type: ignore[misc]
     client_cls = BoundedSession

@@ -72,13 +72,17 @@ def load_metadata(client: Any) -> None:
         except (requests.ConnectionError, requests.Timeout):
             _pause(client)
             raise
-    metadata = client.server_metadata
+    client.server_metadata = _used_metadata(client.server_metadata)
+
+
+def _used_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that are used; Authlib would take others for settings of the client."""
     if missing := [name for name in ENDPOINTS if not isinstance(metadata.get(name), str)]:
         raise ValueError(f"The discovery document lacks {missing}.")
     offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
-    client.server_metadata = {
-        name: metadata[name] for name in (*ENDPOINTS, *OPTIONAL_METADATA) if metadata.get(name) is not None
-    } | {"id_token_signing_alg_values_supported": [name for name in ALGORITHMS if name in offered]}
+    return {name: metadata[name] for name in (*ENDPOINTS, *OPTIONAL_METADATA) if metadata.get(name) is not None} | {
+        "id_token_signing_alg_values_supported": [name for name in ALGORITHMS if name in offered]
+    }
 
 
 def fetch_claims(client: Any, request: HttpRequest) -> ProviderClaims:

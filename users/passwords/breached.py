@@ -116,15 +116,18 @@ def _neighbours() -> dict[str, str]:
         for row, (start, keys) in enumerate(zip(starts, KEYBOARD, strict=True))
         for column, key in enumerate(keys)
     }
-    for key, (row, column) in places.items():
-        for other, (other_row, other_column) in places.items():
-            reach = 1 if row == other_row else 0.5
-            if abs(row - other_row) <= 1 and abs(column - other_column) <= reach:
-                near[key].add(other)
+    for key, place in places.items():
+        near[key] |= {other for other, other_place in places.items() if _touch(place, other_place)}
     for first, second in [*pairwise(ALPHABET), *pairwise("01234567890")]:
         near[first].add(second)
         near[second].add(first)
     return {key: "".join(keys) for key, keys in near.items()}
+
+
+def _touch(place: tuple[int, float], other: tuple[int, float]) -> bool:
+    """Return True if two keys, each given by its row and column, are neighbours."""
+    reach = 1 if place[0] == other[0] else 0.5
+    return abs(place[0] - other[0]) <= 1 and abs(place[1] - other[1]) <= reach
 
 
 def hash_of(password: str) -> int:

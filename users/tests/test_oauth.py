@@ -22,8 +22,8 @@ from records.audit.models import AuditEntry
 from users.models import Identity, Session, User
 from users.oidc import client as oidc_client
 from users.oidc.views import MAX_PENDING_SIGN_INS
-from users.tests.test_settings import assert_refused as assert_start_refused
-from users.tests.test_settings import check, setting
+from users.tests.environments import assert_refused as assert_start_refused
+from users.tests.environments import check, setting
 
 pytestmark = pytest.mark.django_db
 

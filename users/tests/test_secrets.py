@@ -23,7 +23,7 @@ from conftest import Client, mailed_token
 from records.http.logging import JSONFormatter, RequestContextFilter
 from users.models import Session, User
 from users.oidc import client as oidc_client
-from users.tests.test_settings import run
+from users.tests.environments import run_python
 
 FORMATTERS = logging.Formatter(django_settings.LOGGING["formatters"]["text"]["format"], style="{"), JSONFormatter()
 AUTH = "/api/v1/auth"
@@ -368,7 +368,7 @@ def run_and_print(*command, **environment):
     """What it said, and the canaries: one in every `{}` of PLANTED and `environment`."""
     texts = PLANTED | environment
     canaries = {name: canary() for name in texts}
-    done = run(*command, **{name: text.format(canaries[name]) for name, text in texts.items()})
+    done = run_python(*command, **{name: text.format(canaries[name]) for name, text in texts.items()})
     print(done.stdout, done.stderr)
     return done.stdout + done.stderr, canaries.values()
 

@@ -1,48 +1,11 @@
-import os
-import secrets
 import shutil
 import stat
-import subprocess
-import sys
 from urllib.parse import quote
 
 import pytest
 from django.conf import settings
 
-KEY = secrets.token_urlsafe(64)
-PASSWORD = "hunter2-in-the-database"
-POSTGRES = {"DATABASE_URL": "postgres://somebody@127.0.0.1:1/somewhere", "SECRET_KEY": KEY}
-DEPLOYED = POSTGRES | {
-    "DATABASE_URL": f"postgres://somebody:{PASSWORD}@db.example.com/stocks",
-    "HTTPS": "true",
-    "ALLOWED_HOSTS": "example.com",
-    "APP_URL": "https://example.com",
-}
-
-
-def run(*command, cwd=settings.BASE_DIR, **environment):
-    """The command, started with no other environment than this."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environment
-    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def check(**environment):
-    return run("manage.py", "check", **environment)
-
-
-def setting(expression, **environment):
-    """What a setting is in this environment."""
-    done = run("-c", f"from config.settings import *; print({expression})", **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
-
-
-def assert_refused(done, name):
-    assert done.returncode != 0
-    assert name in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr + done.stdout
-    assert PASSWORD not in done.stderr + done.stdout
+from users.tests.environments import DEPLOYED, KEY, PASSWORD, POSTGRES, assert_refused, check, run_python, setting
 
 
 def test_no_settings_at_all_will_do():
@@ -67,14 +30,14 @@ for path in (path for app in ("config", "records", "users", "stocks") for path i
             os._exit(0)
         os.wait()
 """
-    done = run("-c", command, DJANGO_SETTINGS_MODULE="config.settings")
+    done = run_python("-c", command, DJANGO_SETTINGS_MODULE="config.settings")
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_without_settings_sqlite_and_an_own_secret_key_are_used(tmp_path):
     shutil.copytree(settings.BASE_DIR / "config", tmp_path / "config")
     command = "from config.settings import *; print(DATABASES['default']['NAME'], SECRET_KEY)"
-    first, second = (run("-c", command, cwd=tmp_path).stdout for _ in range(2))
+    first, second = (run_python("-c", command, cwd=tmp_path).stdout for _ in range(2))
     key_file = tmp_path / "var" / "secret_key"
     assert first == second == f"{tmp_path / 'var' / 'db.sqlite3'} {key_file.read_text()}\n"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
@@ -205,14 +168,14 @@ def test_secret_key_is_taken_as_it_is():
 
 @pytest.mark.parametrize("command", ["migrate", "showmigrations"])
 def test_password_is_never_printed(command):
-    done = run("manage.py", *command.split(), **POSTGRES, POSTGRES_PASSWORD=PASSWORD)
+    done = run_python("manage.py", *command.split(), **POSTGRES, POSTGRES_PASSWORD=PASSWORD)
     assert done.returncode != 0
     assert PASSWORD not in done.stdout + done.stderr
     assert KEY not in done.stdout + done.stderr
 
 
 def test_deployment_check_is_clean():
-    done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", **DEPLOYED)
+    done = run_python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **DEPLOYED)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -268,7 +231,9 @@ def test_bad_grace_is_refused(days):
 
 def test_weak_password_of_the_administrator_is_refused(tmp_path):
     url = f"sqlite:///{quote(str(tmp_path / 'db.sqlite3'))}"
-    done = run("manage.py", "serve", DATABASE_URL=url, SECRET_KEY=KEY, DJANGO_SUPERUSER_PASSWORD="admin", PORT="8199")
+    done = run_python(
+        "manage.py", "serve", DATABASE_URL=url, SECRET_KEY=KEY, DJANGO_SUPERUSER_PASSWORD="admin", PORT="8199"
+    )
     assert done.returncode != 0
     assert "DJANGO_SUPERUSER_PASSWORD" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -17,7 +17,8 @@ class AccountView(StrictView):
 
     @property
     def user(self) -> User:
-        user: Any = self.request.user
+        request: Any = self.request
+        user: User = request.user
         return user
 
     def get_serializer_class(self, request: Request) -> type[StrictSerializer]:

@@ -109,7 +109,7 @@ class UserViewSet(SoftDeletableViewSet):
             User.all_objects.filter(pk=user.pk).purge()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def update_row(self, queryset: QuerySet[Any], *, partial: bool) -> Response:
+    def update_row(self, queryset: QuerySet[User], *, partial: bool) -> Response:
         # Before the transaction of the row, so that a wrong guess stays counted.
         if self.row_id() == self.request.user.pk:
             self.confirmed_password_hash = confirmed_password_hash(self.request)
