@@ -47,7 +47,7 @@ def test_token_lives_fifteen_minutes(claims):
     assert claims["exp"] - claims["iat"] == 900
 
 
-def test_token_names_a_session_and_tells_no_more(claims):
+def test_token_contains_only_session_claims(claims):
     assert set(claims) == {"iss", "aud", "sub", "sid", "iat", "exp"}
 
 

@@ -126,7 +126,7 @@ def test_reminder_is_mailed_a_day_before_and_once(leaving):
     assert purge() == ""
 
 
-def test_whoever_stays_after_all_is_reminded_anew_the_next_time(leaving):
+def test_cancelled_deletion_is_reminded_again_next_time(leaving):
     let_pass(leaving.user, days=6, minutes=1)
     purge()
     leaving.post(f"{AUTH}/cancel-account-deletion")

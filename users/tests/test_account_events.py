@@ -34,7 +34,7 @@ def last_event():
 # Signing in
 
 
-def test_login_is_told(anonymous, person):
+def test_login_is_logged(anonymous, person):
     answer = anonymous.post(f"{AUTH}/login", {"username": person.username, "password": PASSWORD})
     [entry] = AuditEntry.objects.filter(action="login")
     assert (entry.outcome, entry.user_id, entry.object_type, entry.object_id, entry.ip, entry.request_id) == (
@@ -68,31 +68,31 @@ FAILURES = [wrong_password, inactive, deleted, in_the_admin, in_the_browsable_ap
 
 
 @pytest.mark.parametrize("fail", FAILURES)
-def test_failed_login_is_told_with_the_account_it_aimed_at(anonymous, person, fail):
+def test_failed_login_is_logged_with_its_account(anonymous, person, fail):
     fail(anonymous, person)
     [entry] = AuditEntry.objects.filter(action="login")
     assert (entry.outcome, entry.user_id, entry.ip) == ("failure", person.pk, "127.0.0.1")
 
 
-def test_failed_login_of_nobody_is_told_without_the_name(anonymous):
+def test_failed_login_of_unknown_user_is_logged_without_the_name(anonymous):
     anonymous.post(f"{AUTH}/login", {"username": "secret-typed-here", "password": "wrong"})
     [entry] = AuditEntry.objects.filter(action="login")
     assert (entry.outcome, entry.user_id, entry.object_id) == ("failure", None, None)
 
 
-def test_refused_login_of_a_locked_account_is_told(anonymous, person):
+def test_refused_login_of_a_locked_account_is_logged(anonymous, person):
     for _ in range(11):
         anonymous.post(f"{AUTH}/login", {"username": person.username, "password": "wrong"})
     assert events() == [("login", "failure", person.pk)] * 11
 
 
-def test_refusals_are_told_so_often_only(anonymous, person):
+def test_logged_refusals_are_capped(anonymous, person):
     for _ in range(40):
         anonymous.post("/admin/login/", {"username": person.username, "password": "wrong"}, format="multipart")
     assert events() == [("login", "failure", person.pk)] * 20
 
 
-def test_login_and_logout_in_the_admin_are_told(client, superuser):
+def test_login_and_logout_in_the_admin_are_logged(client, superuser):
     User.objects.filter(pk=superuser.user.pk)
     superuser.user.set_password(PASSWORD)
     superuser.user.save()
@@ -109,12 +109,12 @@ def test_login_and_logout_in_the_admin_are_told(client, superuser):
         lambda client: client.delete(f"{AUTH}/sessions/{Session.objects.get(user=client.user).pk}"),
     ],
 )
-def test_logout_is_told(signed_in, leave):
+def test_logout_is_logged(signed_in, leave):
     assert leave(signed_in).status_code == 204
     assert last_event() == ("logout", "success", signed_in.user.pk)
 
 
-def test_signing_devices_out_in_the_admin_is_told(client, superuser, signed_in):
+def test_sign_out_in_the_admin_is_logged(client, superuser, signed_in):
     client.force_login(superuser.user)
     session = Session.objects.get(user=signed_in.user)
     client.post("/admin/users/session/", {"action": "end", "_selected_action": str(session.pk)})
@@ -125,7 +125,7 @@ def test_signing_devices_out_in_the_admin_is_told(client, superuser, signed_in):
 # Passwords
 
 
-def test_password_change_is_told(signed_in):
+def test_password_change_is_logged(signed_in):
     body = {"current_password": PASSWORD, "new_password": NEW}
     signed_in.post(f"{AUTH}/change-password", body)
     assert last_event() == ("password_change", "success", signed_in.user.pk)
@@ -134,12 +134,12 @@ def test_password_change_is_told(signed_in):
 @pytest.mark.parametrize(
     "body", [{"current_password": "wrong", "new_password": NEW}, {"current_password": PASSWORD, "new_password": "1"}]
 )
-def test_failed_password_change_is_told(signed_in, body):
+def test_failed_password_change_is_logged(signed_in, body):
     assert signed_in.post(f"{AUTH}/change-password", body).status_code == 400
     assert last_event() == ("password_change", "failure", signed_in.user.pk)
 
 
-def test_password_set_in_the_admin_is_told(client, superuser, person):
+def test_password_set_in_the_admin_is_logged(client, superuser, person):
     client.force_login(superuser.user)
     form = {"usable_password": "true", "password1": NEW, "password2": NEW}
     assert client.post(f"/admin/users/user/{person.pk}/password/", form).status_code == 302
@@ -147,12 +147,12 @@ def test_password_set_in_the_admin_is_told(client, superuser, person):
     assert (entry.user_id, entry.owner_id, entry.changes) == (superuser.user.pk, person.pk, {})
 
 
-def test_password_reset_is_told_once(anonymous, person):
+def test_password_reset_is_logged_once(anonymous, person):
     anonymous.post(f"{AUTH}/reset-password", {"token": mail_token(RESET_PASSWORD, person), "new_password": NEW})
     assert events() == [("password_reset", "success", person.pk)]
 
 
-def test_failed_password_reset_is_told_with_the_account_it_aimed_at(anonymous, person):
+def test_failed_password_reset_is_logged_with_its_account(anonymous, person):
     token = mail_token(RESET_PASSWORD, person)
     anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
     anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
@@ -169,7 +169,7 @@ def test_new_hash_of_the_same_password_is_no_event(anonymous, person, settings):
 # The account
 
 
-def test_registration_is_told_with_its_values(anonymous):
+def test_registration_is_logged_with_its_values(anonymous):
     body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD, "name": "Ada"}
     user_id = anonymous.post(f"{AUTH}/register", body).json()["id"]
     [entry] = AuditEntry.objects.of_row(User, user_id)
@@ -177,19 +177,19 @@ def test_registration_is_told_with_its_values(anonymous):
     assert (entry.changes["name"], "password" in entry.changes) == ([None, "Ada"], False)
 
 
-def test_failed_registration_is_told(anonymous, person):
+def test_failed_registration_is_logged(anonymous, person):
     anonymous.post(f"{AUTH}/register", {"username": person.username, "email": "a@example.com", "password": PASSWORD})
     assert events() == [("register", "failure", None)]
 
 
-def test_registration_that_loses_a_race_is_told(anonymous, person, monkeypatch):
+def test_registration_that_loses_a_race_is_logged(anonymous, person, monkeypatch):
     monkeypatch.setattr("records.db.constraints.Unique.validate", lambda *args, **kwargs: None)
     body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
     assert anonymous.post(f"{AUTH}/register", body).status_code == 400
     assert events() == [("register", "failure", None)]
 
 
-def test_what_was_so_already_is_told_too(anonymous, signed_in):
+def test_verification_of_a_verified_address_is_logged(anonymous, signed_in):
     User.objects.filter(pk=signed_in.user.pk).update(is_verified=True)
     token = mail_token(VERIFY_EMAIL, signed_in.user)
     assert anonymous.post(f"{AUTH}/verify-email", {"token": token}).status_code == 204
@@ -203,14 +203,14 @@ def test_mail_of_somebody_who_is_gone_for_good_leaves_no_trace_of_them(anonymous
     assert last_event() == ("password_reset", "failure", None)
 
 
-def test_verification_is_told(anonymous, person):
+def test_verification_is_logged(anonymous, person):
     token = mail_token(VERIFY_EMAIL, person)
     for _ in range(2):
         anonymous.post(f"{AUTH}/verify-email", {"token": token})
     assert events() == [("email_verify", "success", person.pk), ("email_verify", "failure", person.pk)]
 
 
-def test_leaving_is_told_step_by_step(signed_in, anonymous):
+def test_account_deletion_is_logged_step_by_step(signed_in, anonymous):
     signed_in.post(f"{AUTH}/request-account-deletion")
     token = mailed_token()
     anonymous.post(f"{AUTH}/confirm-account-deletion", {"token": token})

@@ -81,7 +81,7 @@ def test_own_address_changes_when_the_new_one_is_confirmed(own, path):
     assert (row["email"], row["pending_email"], row["is_verified"]) == (NEW, None, True)
 
 
-def test_both_addresses_are_told_when_it_is_asked_for_and_when_it_happens(client):
+def test_address_change_notifies_both_addresses_on_request_and_on_confirmation(client):
     client.patch(ME, CONFIRMED)
     token = mailed_token()
     assert [address for address, _ in told()] == ["ada@example.com", NEW]
@@ -116,7 +116,7 @@ def test_wrong_guesses_are_counted_with_those_of_change_password(client):
     assert client.post(f"{AUTH}/change-password", body).status_code == 429
 
 
-def test_password_that_changed_meanwhile_confirms_nothing(client, ada, monkeypatch):
+def test_password_changed_concurrently_confirms_nothing(client, ada, monkeypatch):
     from users import confirmation
 
     def confirm_and_reset(user, password):
@@ -162,7 +162,7 @@ def test_taken_address_is_refused_when_it_is_asked_for(client, make_user):
     assert (answer.status_code, answer.json()["errors"]) == (400, {"email": ["Email already in use"]})
 
 
-def test_address_that_is_taken_meanwhile_is_refused_when_it_is_confirmed(client, ada, make_user):
+def test_address_taken_before_confirmation_is_refused(client, ada, make_user):
     client.patch(ME, CONFIRMED)
     token = mailed_token()
     other = make_user(email=NEW.upper())
@@ -177,7 +177,7 @@ def test_pending_address_is_not_set_directly(client):
     assert client.patch(ME, {"pending_email": NEW}).status_code == 400
 
 
-def test_password_for_somebody_elses_row_is_refused(superuser, ada):
+def test_password_for_another_users_row_is_refused(superuser, ada):
     answer = superuser.patch(f"/api/v1/users/{ada.pk}", CONFIRMED)
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["current_password"])
 
@@ -190,7 +190,7 @@ def test_confirmation_is_mailed_again_to_the_pending_address(client):
     assert verify(mailed_token()).status_code == 204
 
 
-def test_nobody_is_flooded_by_changes_to_their_address(client):
+def test_changes_to_one_address_are_limited(client):
     answers = []
     for number in range(6):
         client.patch(ME, {"email": f"other{number}@example.com", "current_password": PASSWORD})
@@ -225,7 +225,7 @@ def change_by_staff(ada):
 
 
 @pytest.mark.parametrize("event", [change_password, reset_password, set_password_in_bulk, change_by_staff])
-def test_change_that_a_thief_asked_for_dies_with_the_password_or_address(client, ada, event):
+def test_requested_change_is_cancelled_by_a_new_password_or_address(client, ada, event):
     client.patch(ME, CONFIRMED)
     token = mailed_token()
     event(stored(ada))
@@ -268,7 +268,7 @@ def test_session_that_is_refreshed_is_no_fresh_login(make_user):
 # Somebody else's address
 
 
-def test_address_changed_by_staff_takes_effect_at_once_and_both_are_told(staff, ada):
+def test_address_changed_by_staff_takes_effect_at_once_and_notifies_both(staff, ada):
     answer = staff.patch(f"/api/v1/users/{ada.pk}", {"email": NEW})
     assert (answer.status_code, answer.json()["email"], answer.json()["is_verified"]) == (200, NEW, False)
     assert addresses(f"changed to {NEW}") == ["ada@example.com", NEW]
@@ -288,7 +288,7 @@ def form_of(browser, user, **changes):
     return browser.post(f"/admin/users/user/{user.pk}/change/", sent, format="multipart")
 
 
-def test_address_changed_in_the_admin_is_told_to_both(browser, ada):
+def test_address_changed_in_the_admin_notifies_both_addresses(browser, ada):
     assert form_of(browser, ada, email=NEW).status_code == 302
     assert (stored(ada).email, stored(ada).is_verified) == (NEW, False)
     assert addresses(f"changed to {NEW}") == ["ada@example.com", NEW]
@@ -299,7 +299,7 @@ def test_own_address_cannot_be_changed_in_the_admin(browser, superuser):
     assert (stored(superuser.user).email, stored(superuser.user).bio) == (superuser.user.email, "Changed")
 
 
-def test_address_put_back_by_undo_is_told_to_both(superuser, ada):
+def test_address_restored_by_undo_notifies_both_addresses(superuser, ada):
     superuser.patch(f"/api/v1/users/{ada.pk}", {"email": NEW})
     mail.outbox.clear()
     entry = AuditEntry.objects.of_row(User, ada.pk).latest("id")
@@ -341,18 +341,18 @@ def test_guesses_in_the_admin_are_counted_with_those_in_the_api(make_user):
     )
 
 
-def test_password_set_by_staff_is_told(browser, ada):
+def test_password_set_by_staff_sends_a_notice(browser, ada):
     form = {"usable_password": "true", "password1": "difference-engine-1822", "password2": "difference-engine-1822"}
     browser.post(f"/admin/users/user/{ada.pk}/password/", form, format="multipart")
     assert addresses("Your password was changed") == ["ada@example.com"]
 
 
-def test_username_changed_is_told(client):
+def test_changed_username_sends_a_notice(client):
     client.patch(ME, {"username": "countess"})
     assert addresses("changed to countess") == ["ada@example.com"]
 
 
-def test_identity_that_is_added_is_told(ada):
+def test_added_identity_sends_a_notice(ada):
     User.objects.get_or_create_from_claims(
         "example", ProviderClaims({"sub": "1", "email": "ada@example.com", "email_verified": True})
     )

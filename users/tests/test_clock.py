@@ -57,7 +57,7 @@ def close(moment, expected):
     return abs(moment - expected) < timedelta(seconds=60)
 
 
-def test_database_tells_the_time_whatever_the_node_believes(db, node):
+def test_database_clock_overrides_the_clock_of_the_node(db, node):
     before = timezone.now()
     node(16)
     assert close(database_now(), before)

@@ -88,7 +88,7 @@ def test_schema_names_the_cookie(https):
     assert schemes["browserSession"]["name"] == ("__Host-sessionid" if https else "sessionid")
 
 
-def test_cookie_that_a_subdomain_could_set_signs_nobody_in(browser, https):
+def test_cookie_that_a_subdomain_could_set_is_ignored(browser, https):
     page, _ = send(browser, https, "get", "/api/login")
     login = {"username": "ada", "password": PASSWORD, "csrfmiddlewaretoken": form_token(page)}
     _, cookies = send(browser, https, "post", "/api/login", login)

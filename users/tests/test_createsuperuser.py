@@ -8,7 +8,7 @@ def create(username: str, email: str) -> None:
     call_command("createsuperuser", interactive=False, username=username, email=email, verbosity=0)
 
 
-def test_command_makes_a_superuser_whom_nobody_can_log_in_as_yet(db):
+def test_command_creates_a_superuser_without_usable_password(db):
     create("grace", "grace@example.com")
     user = User.objects.get(username="grace")
     assert (user.is_superuser, user.is_staff, user.has_usable_password()) == (True, True, False)

@@ -309,7 +309,7 @@ def unsigned(header, claims):
 @pytest.mark.filterwarnings("ignore:JWS algorithm")
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS256", "ES256", ""])
 @pytest.mark.parametrize("supported", [["ES256"], ["ES256", "HS256", "none"], None], ids=str)
-def test_unsigned_id_token_is_refused_whatever_the_provider_supports(provider, sign_in, monkeypatch, alg, supported):
+def test_unsigned_id_token_is_refused_for_any_supported_algorithms(provider, sign_in, monkeypatch, alg, supported):
     provider.discovery["id_token_signing_alg_values_supported"] = supported
     monkeypatch.setattr(provider, "id_token", lambda code: unsigned({"alg": alg, "kid": "first"}, provider.said(code)))
     assert_refused(sign_in(), "did not confirm who you are")
@@ -370,7 +370,7 @@ def test_keys_of_an_unknown_kind_beside_ours_do_no_harm(provider, sign_in):
     assert_signed_in(sign_in())
 
 
-def test_provider_that_goes_down_meanwhile_is_refused(provider, browser):
+def test_provider_that_goes_down_during_sign_in_is_refused(provider, browser):
     begun = begin(browser)
     provider.answers = dict.fromkeys(["/discovery", "/token", "/jwks"], (503, b"down"))
     oidc_client.registry.cache_clear()  # another worker, which has not met the provider before
@@ -379,7 +379,7 @@ def test_provider_that_goes_down_meanwhile_is_refused(provider, browser):
     assert answer.status_code in {400, 502}
 
 
-def test_sign_in_is_told_to_the_audit_log(sign_in):
+def test_sign_in_is_logged(sign_in):
     sign_in()
     sign_in()
     user = newcomers().get()
@@ -389,7 +389,7 @@ def test_sign_in_is_told_to_the_audit_log(sign_in):
     ]  # fmt: skip
 
 
-def test_failed_sign_in_is_told_to_the_audit_log(provider, sign_in, make_user):
+def test_failed_sign_in_is_logged(provider, sign_in, make_user):
     holder = make_user(email=ADA["email"])
     provider.claims["email_verified"] = False
     sign_in()
@@ -496,7 +496,7 @@ def test_email_is_taken_from_userinfo_where_that_of_the_id_token_is_empty(provid
 
 
 @pytest.mark.parametrize("subject", ["eve-2", None, "", ["ada-1"], ...], ids=str)
-def test_userinfo_of_somebody_else_is_not_believed(provider, sign_in, subject):
+def test_userinfo_of_another_subject_is_ignored(provider, sign_in, subject):
     del provider.claims["email"]
     userinfo = {"sub": subject, "email": "eve@example.com", "email_verified": True}
     provider.answers["/userinfo"] = (200, given(userinfo))
@@ -681,7 +681,7 @@ def test_joining_an_unverified_account_ends_the_strangers_way_in_through_a_provi
 
 
 @pytest.mark.parametrize("claims", [{"email": "ada"}, {"email": "Ada"}, {"email": " ada "}], ids=str)
-def test_email_that_is_somebodys_username_joins_nothing(provider, sign_in, make_user, claims):
+def test_email_equal_to_another_username_links_no_account(provider, sign_in, make_user, claims):
     ada = make_user(username="ada", email="ada@example.com", is_verified=True)
     provider.claims |= claims
     sign_in()

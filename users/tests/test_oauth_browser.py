@@ -277,7 +277,7 @@ def test_logout_ends_the_session_of_the_browser(page):
     assert not Session.objects.alive().exists()
 
 
-def test_deactivated_person_is_told_so(new_page):
+def test_deactivated_user_gets_a_reason(new_page):
     sign_in(new_page())
     user = Identity.objects.get().user
     user.is_active = False
@@ -313,7 +313,7 @@ def test_very_long_wish_does_not_keep_anybody_from_signing_in(page):
 @pytest.mark.parametrize(
     "to", ["https://evil.example", "//evil.example", "///evil.example", r"/\evil.example", "javascript:alert(1)"]
 )
-def test_nobody_is_sent_elsewhere(page, to):
+def test_sign_in_redirects_to_this_service_only(page, to):
     sign_in(page, to=to)
     assert_signed_in(page, "ada")
 
@@ -346,7 +346,7 @@ def test_callback_works_once(page):
     assert Session.objects.count() == 1
 
 
-def test_signing_in_as_somebody_else_ends_the_session_before(page):
+def test_signing_in_as_another_user_ends_the_previous_session(page):
     sign_in(page, "una")
     sign_in(page, "ada", "second")
     assert_signed_in(page, "ada")

@@ -202,7 +202,7 @@ def test_queue_holds_no_token(anonymous, ada, waiting):
     assert row["context"] == {}
 
 
-def test_mail_to_nobody_is_composed_and_not_sent(anonymous, db, waiting):
+def test_mail_without_recipient_is_composed_and_not_sent(anonymous, db, waiting):
     anonymous.post(f"{AUTH}/request-password-reset", {"email": "nobody@example.com"})
     assert QueuedMail.objects.get().user_id is None
     delivery.deliver_due()

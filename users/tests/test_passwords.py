@@ -133,7 +133,7 @@ def test_longest_address_is_answered_too(anonymous, db):
     assert anonymous.post(f"{AUTH}/request-password-reset", {"email": email}).status_code == 202
 
 
-def test_nobody_is_flooded_with_mails(anonymous, ada):
+def test_requested_mails_are_limited(anonymous, ada):
     for _ in range(7):
         assert anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"}).status_code == 202
     assert len(outbox.outbox) == 5
@@ -150,7 +150,7 @@ def test_nobody_gets_as_much_of_a_mail_as_somebody_but_the_sending(ada, monkeypa
     assert len(outbox.outbox) == 1
 
 
-def test_owner_is_told_of_a_new_password(anonymous, ada):
+def test_new_password_sends_a_notice(anonymous, ada):
     change(Client(ada))
     reset(anonymous, mail_token(RESET_PASSWORD, User.objects.get(pk=ada.pk)), new="one-more-battery-7")
     assert [message.to for message in outbox.outbox] == [["ada@example.com"]] * 2
@@ -160,7 +160,7 @@ def test_owner_is_told_of_a_new_password(anonymous, ada):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_change_that_fails_is_told_to_nobody(ada, make_user):
+def test_failed_change_sends_no_notice(ada, make_user):
     make_user(email="taken@example.com")
     assert Client(ada).patch("/api/v1/users/me", {"email": "taken@example.com"}).status_code == 400
     assert outbox.outbox == []
@@ -237,7 +237,7 @@ def use(client, endpoint, token):
 
 @pytest.mark.parametrize("endpoint", PURPOSES)
 @pytest.mark.parametrize("event", [change_address, change_password, deactivate, delete])
-def test_token_dies_with_what_it_was_made_for(anonymous, ada, endpoint, event):
+def test_token_is_invalidated_by_account_changes(anonymous, ada, endpoint, event):
     token = mail_token(PURPOSES[endpoint], ada)
     event(ada)
     assert use(anonymous, endpoint, token).json()["errors"] == {"token": ["This token is invalid, used or expired."]}
@@ -251,7 +251,7 @@ def test_token_survives_a_change_of_something_else(anonymous, ada, endpoint):
 
 
 @pytest.mark.parametrize("endpoint", PURPOSES)
-def test_token_is_good_for_its_purpose_only(anonymous, ada, endpoint):
+def test_token_works_for_its_purpose_only(anonymous, ada, endpoint):
     for other in PURPOSES.keys() - {endpoint}:
         assert use(anonymous, endpoint, mail_token(PURPOSES[other], ada)).status_code == 400
 
@@ -303,7 +303,7 @@ def test_verified_address_gets_no_mail(ada):
 
 
 @pytest.mark.parametrize("path", ["request-email-verification", "request-account-deletion"])
-def test_account_without_address_is_told_so(make_user, path):
+def test_account_without_address_gets_400(make_user, path):
     user = make_user(email=None)
     assert "no e-mail address" in Client(user).post(f"{AUTH}/{path}").json()["detail"]
 
@@ -318,7 +318,7 @@ def test_mails_are_limited(ada, path):
     assert client.post(f"{AUTH}/{path}").status_code == 202
 
 
-def test_mails_to_one_address_are_limited_whoever_asks(anonymous):
+def test_mails_to_one_address_share_one_limit(anonymous):
     said = []
     for number in range(6):
         person = {"username": f"person-{number}", "email": "victim@example.com", "password": PASSWORD}

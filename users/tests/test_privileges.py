@@ -222,7 +222,7 @@ def act(browser, rows, action, model="users/user"):
 
 @pytest.mark.parametrize("is_superuser", [False, True])
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
-def test_selection_with_somebody_stronger_is_refused(browser, equal, make_user, is_superuser, action):
+def test_selection_with_a_stronger_user_is_refused(browser, equal, make_user, is_superuser, action):
     stronger = give(make_user(is_superuser=is_superuser), "change_stock")
     rows = [equal, stronger]
     make_user(is_superuser=True)  # the last one may not be deleted
@@ -304,7 +304,7 @@ def test_sessions_of_stronger_staff_cannot_be_ended(browser, stronger, equal):
     assert act(browser, sessions[1:], "end", "users/session").status_code == 302
 
 
-def test_count_of_an_address_is_nobodys(browser, stronger):
+def test_counter_of_an_address_has_no_user(browser, stronger):
     row = RateLimit.objects.create(key="login-address:2001:db8::/64", expires_at="2100-01-01T00:00Z")
     assert act(browser, [row], "delete_selected", "users/ratelimit").status_code == 302
 

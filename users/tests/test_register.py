@@ -15,7 +15,7 @@ def lost_race(monkeypatch):
     monkeypatch.setattr(UniqueValidator, "__call__", lambda *args: None)
 
 
-def test_anybody_can_register(anonymous):
+def test_anonymous_can_register(anonymous):
     profile = {"name": "Ada", "gender": "Female", "age": 36, "bio": "Engines."}
     answer = anonymous.post(URL, ADA | profile)
     assert answer.status_code == 201

@@ -226,7 +226,7 @@ def test_password_in_the_address_of_a_page_is_on_that_page_at_most(heard, admini
 
 @pytest.mark.parametrize("path", ["/api/v1/users", "/admin/users/user/", "/admin/users/user/{}/change/"])
 @pytest.mark.parametrize("rights", [["view_user"], ["view_user", "change_user"]])
-def test_page_about_users_tells_no_hash_of_a_password(heard, browser, staff_with, make_user, path, rights):
+def test_admin_pages_show_no_password_hash(heard, browser, staff_with, make_user, path, rights):
     browser.force_login(staff_with(*rights).user)
     assert browser.get(path.format(make_user(password=PASSWORD).pk), headers=PAGE).status_code == 200
     heard.assert_nowhere()
@@ -291,7 +291,7 @@ def test_access_token_of_a_throttled_request_is_nowhere(heard, owner, monkeypatc
         (503, None, OperationalError("on purpose")),
     ],
 )
-def test_crash_tells_no_secret_of_its_request(heard, superuser, administrator, monkeypatch, status, name, error):
+def test_crash_exposes_no_secret_of_its_request(heard, superuser, administrator, monkeypatch, status, name, error):
     with monkeypatch.context() as patch:
         patch.setattr(*([name] if name else [connections["default"], "cursor"]), raising(error))
         for each in (superuser, administrator):
@@ -384,7 +384,7 @@ def run_and_print(*command, **environment):
         ("check", {"EMAIL_URL": "nonsense://user:{}@127.0.0.1"}, "EMAIL_URL"),
     ],
 )
-def test_command_tells_no_secret_of_its_environment(heard, command, settings, said):
+def test_command_prints_no_secret_of_its_environment(heard, command, settings, said):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     output, canaries = run_and_print("manage.py", command, **settings, PORT=port)
@@ -406,7 +406,7 @@ Client().post("/api/v1/auth/register", person, content_type="application/json")
     ("cache", "log_format", "said"),
     [("locmemcache://", "text", "could not be sent"), (PLANTED["CACHE_URL"], "json", "Cache unavailable")],
 )
-def test_registration_without_mail_server_or_cache_tells_no_secret(heard, tmp_path, cache, log_format, said):
+def test_registration_without_mail_server_or_cache_exposes_no_secret(heard, tmp_path, cache, log_format, said):
     service = {
         "DATABASE_URL": f"sqlite:///{quote(str(tmp_path))}/db",
         "CACHE_URL": cache,

@@ -84,7 +84,7 @@ def test_unknown_parameter_is_refused(owner):
     assert owner.get(f"{URL}?user_id=1").status_code == 400
 
 
-def test_list_costs_two_queries_whatever_its_length(owner):
+def test_list_costs_two_queries_for_any_length(owner):
     counts = []
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:

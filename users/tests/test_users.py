@@ -46,7 +46,7 @@ def lost_race(monkeypatch):
 # Who sees whom
 
 
-def test_anonymous_sees_nobody(anonymous, make_user):
+def test_anonymous_sees_no_users(anonymous, make_user):
     user = make_user()
     for path in (URL, f"{URL}/{user.pk}", f"{URL}/me"):
         answer = anonymous.get(path)
@@ -96,7 +96,7 @@ def test_timestamps_are_utc(owner):
         ("get", "/portfolio"),
     ],
 )
-def test_stranger_gets_the_same_404_for_a_user_as_for_nobody(stranger, owner, method, path):
+def test_stranger_gets_the_same_404_for_existing_and_missing_users(stranger, owner, method, path):
     def ask():
         headers = {"X-Request-ID": "same"}
         return getattr(stranger, method)(url(owner) + path, headers=headers)
@@ -110,7 +110,7 @@ def test_stranger_gets_the_same_404_for_a_user_as_for_nobody(stranger, owner, me
 
 
 @pytest.mark.parametrize("user_id", ["0", "abc", "-1", "1.5", "9" * 31, "%00", "é", "9223372036854775808"])
-def test_id_that_nobody_can_have_is_not_found(staff, user_id):
+def test_impossible_id_is_not_found(staff, user_id):
     answer = staff.get(f"{URL}/{user_id}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
 
@@ -254,7 +254,7 @@ def test_staff_create_a_user(staff):
 
 
 @pytest.mark.parametrize("codenames", [(), ("view_user",), ("change_user", "delete_user"), ("add_stock",)])
-def test_staff_without_add_permission_create_nobody(staff_with, codenames):
+def test_staff_without_add_permission_cannot_create_users(staff_with, codenames):
     answer = staff_with(*codenames).post(URL, {"username": "ada", "email": "ada@example.com"})
     assert answer.status_code == 403
     assert not User.objects.filter(username="ada").exists()
@@ -265,7 +265,7 @@ def test_add_permission_is_enough_to_create(staff_with):
     assert (answer.status_code, answer.json()["username"]) == (201, "ada")
 
 
-def test_others_create_nobody(owner, anonymous):
+def test_owner_and_anonymous_cannot_create_users(owner, anonymous):
     body = {"username": "ada", "email": "ada@example.com"}
     assert [client.post(URL, body).status_code for client in (owner, anonymous)] == [403, 401]
 
@@ -305,7 +305,7 @@ def test_user_needs_username_and_email_or_a_name(staff, body, missing):
     assert (answer.status_code, set(answer.json()["errors"])) == (400, missing)
 
 
-def test_without_password_nobody_can_log_in(staff, anonymous):
+def test_user_without_password_cannot_log_in(staff, anonymous):
     staff.post(URL, {"username": "ada", "email": "ada@example.com"})
     for password in ("!", "None", "null"):
         login = {"username": "ada", "password": password}
@@ -723,7 +723,7 @@ def test_permanent_false_deletes_softly(superuser, owner):
 
 
 @pytest.mark.parametrize("query", ["permanent=maybe", "permanent=", "permanant=true", f"reason={'x' * 201}"])
-def test_bad_parameter_deletes_nobody(superuser, owner, query):
+def test_bad_parameter_deletes_no_user(superuser, owner, query):
     answer = superuser.delete(f"{url(owner)}?{query}")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [query.partition("=")[0]])
     assert User.objects.filter(pk=owner.user.pk).exists()
