@@ -1,9 +1,16 @@
+"""Users, clients and browsers for the tests of every app."""
+
+import gc
 import os
 import re
 import shutil
 import subprocess
+from contextlib import nullcontext
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -11,10 +18,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.cache import cache
-from playwright.sync_api import sync_playwright
 from rest_framework.test import APIClient
-from zeal import zeal_context
-from zeal.patch import patch
 
 from stocks.models import Stock
 from users.access_tokens import access_token
@@ -27,9 +31,33 @@ PASSWORD = "correct-horse-7-battery"
 _numbers = count(1)
 
 
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip this test, or fail it where CI or CI_BROWSERS is set."""
+    (pytest.fail if _is_ci() else pytest.skip)(reason)
+
+
+def import_or_skip(name: str) -> ModuleType:
+    """Import a module that only requirements-dev.txt installs.
+
+    Without it, skip the test, or the test module that imports at its top. Fail where CI or CI_BROWSERS is set.
+    """
+    if _is_ci():
+        return import_module(name)
+    return pytest.importorskip(name, reason=f"{name} is not installed: pip install -r requirements-dev.txt")
+
+
+def _is_ci() -> bool:
+    return any(os.environ.get(name, "").lower() not in {"", "0", "false"} for name in ("CI", "CI_BROWSERS"))
+
+
+#: django-zeal, which finds queries in loops.
+zeal = import_module("zeal") if _is_ci() or find_spec("zeal") else None
+
+
 def pytest_configure() -> None:
-    patch()  # what zeal's app does for a whole project, for the tests alone
-    # A real hash costs 50 ms by design, and collected static files are for servers.
+    if zeal is not None:
+        import_module("zeal.patch").patch()  # as its Django app does, which production does not install
+    # A real hash takes 50 ms by design, and collected static files are for servers.
     django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     django_settings.STORAGES = {
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -43,24 +71,34 @@ def _fresh_cache():
     cache.clear()
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking the modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 @pytest.fixture(autouse=True)
-def _mails_at_once(monkeypatch):
-    """A mail that is sent behind its test would arrive in another one."""
+def _immediate_mails(monkeypatch):
+    """Send mails within the test: the courier's thread could deliver them during the next one."""
     monkeypatch.setattr(courier, "notify", deliver_due)
 
 
 def mailed_token() -> str:
-    """The token in the last mail."""
+    """Return the token in the last mail."""
     return re.search(r"^[\w-]+:[\w-]+:[\w-]+$", mail.outbox[-1].body, re.MULTILINE)[0]
 
 
 def lasting_headers(answer) -> dict[str, str]:
-    """The headers of an answer without the countdown of the caller's quota."""
+    """Return the headers of a response except for the remaining rate limit, which changes with every request."""
     return {name: value for name, value in answer.headers.items() if name != "RateLimit"}
 
 
 class Client(APIClient):
-    """Speaks JSON, and answers 500 as a server would instead of raising: also to a query in a loop."""
+    """A JSON client that is logged in as a user, if any.
+
+    Exceptions become responses with status 500, as in production. A query in a loop is an exception too.
+    """
 
     def __init__(self, user: User | None = None) -> None:
         super().__init__(raise_request_exception=False)
@@ -70,7 +108,7 @@ class Client(APIClient):
             self.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(session)}")
 
     def request(self, **kwargs):
-        with zeal_context():
+        with zeal.zeal_context() if zeal else nullcontext():
             return super().request(**kwargs)
 
 
@@ -94,7 +132,7 @@ def make_stock(db):
 
 @pytest.fixture
 def staff_with(make_user):
-    """A member of staff with just these model permissions: `staff_with("view_stock", "change_stock")`."""
+    """Return a function that creates staff with these permissions only: `staff_with("view_stock", "change_stock")`."""
 
     def make(*codenames: str) -> Client:
         user = make_user(is_staff=True)
@@ -121,7 +159,7 @@ def stranger(make_user) -> Client:
 
 @pytest.fixture
 def staff(staff_with) -> Client:
-    """Staff with every permission on users and stocks."""
+    """A member of staff with every permission on users and stocks."""
     return staff_with(*(f"{verb}_{name}" for verb in ("view", "add", "change", "delete") for name in ("user", "stock")))
 
 
@@ -130,31 +168,28 @@ def superuser(make_user) -> Client:
     return Client(make_user(is_staff=True, is_superuser=True))
 
 
-def missing(what: str) -> NoReturn:
-    """Without it a test is skipped, but where CI_BROWSERS is set it must run."""
-    (pytest.fail if os.environ.get("CI_BROWSERS") else pytest.skip)(what)
-
-
 def npm_ci(folder: Path) -> Path:
-    """Install what a folder's lock of npm names, unless that is done."""
+    """Install the npm packages that a folder's package-lock.json lists, and return the folder."""
     if absent := [program for program in ("node", "npm") if shutil.which(program) is None]:
-        missing(f"{' and '.join(absent)} not installed")
-    if not (folder / "node_modules" / ".package-lock.json").exists():  # which npm writes last
+        skip_or_fail(f"{' and '.join(absent)} not installed")
+    if not (folder / "node_modules" / ".package-lock.json").exists():  # npm writes this file last
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=3"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-        if re.search("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH", done.stderr):
-            pytest.skip(f"npm's registry cannot be reached: {done.stderr}")
-        if done.returncode:
-            missing(f"npm ci in {folder} failed: {done.stderr}")
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        if re.search("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH", process.stderr):
+            pytest.skip(f"The npm registry cannot be reached: {process.stderr}")
+        if process.returncode:
+            skip_or_fail(f"npm ci in {folder} failed: {process.stderr}")
     return folder
 
 
 @pytest.fixture(scope="module")
 def chromium():
+    """Start Chromium for the tests of one module."""
+    sync_playwright = import_or_skip("playwright.sync_api").sync_playwright
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
-        missing("Chromium is not installed.")
-    # Playwright runs an event loop in this thread, which Django would take for asynchronous code.
+        skip_or_fail("Chromium is not installed.")
+    # Playwright runs an event loop in this thread, and Django refuses database access in such a thread.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -26,6 +26,7 @@ from records.audit.models import AuditEntry
 from records.models import Record, SoftDeletable
 from records.models.querysets import BOOKKEEPING
 from records.models.values import as_json, from_json
+from records.tests.audit_trail import assert_replays, entries
 from records.tests.factories import any_value, made, unsaved
 from stocks.models import Stock
 from users.models import User
@@ -52,10 +53,6 @@ def another(row):
     field = changeable(type(row))
     present = getattr(row, field.attname)
     return next(value for value in iter(lambda: any_value(field), None) if value != present)
-
-
-def entries(row):
-    return list(AuditEntry.objects.of_row(type(row), row.pk).order_by("id"))
 
 
 def actions(row):
@@ -168,21 +165,6 @@ def test_every_change_is_told_once(model, change):
     assert actions(row) in (["create", "update"], ["create", "password_change"])
     assert model.objects.get(pk=row.pk).version == 2
     assert_replays(row)
-
-
-def assert_replays(row):
-    """The entries from first to last lead to the row as it is, each from where the one before it left off."""
-    model, values = type(row), {}
-    stored = model.all_objects.get(pk=row.pk)
-    for entry in entries(row):
-        for name, (old, new) in entry.changes.items():
-            assert values.get(name) == old or name == "created_at"
-            values[name] = new
-    for field in model.audited_fields():
-        if field.attname in values:
-            assert from_json(field, values[field.attname]) == getattr(stored, field.attname)
-        else:
-            assert getattr(stored, field.attname) in (None, "") or field.name == "created_at"
 
 
 def insert_by_save(model):

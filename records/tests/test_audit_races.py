@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from records.audit.models import AuditEntry
-from records.tests.test_audit import assert_replays
+from records.tests.audit_trail import assert_replays
 from stocks.models import Stock
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -18,7 +18,7 @@ from django.db import IntegrityError, OperationalError, connection
 from psycopg2.errors import InsufficientPrivilege, RestrictViolation
 
 from config import postgresql
-from conftest import missing
+from conftest import skip_or_fail
 from records.db import migrating
 from records.db.migrating import owners_connection
 from users.models import User
@@ -260,7 +260,7 @@ def test_migrations_have_only_a_lock_timeout(database):
 @pytest.fixture
 def roles(database):
     """Return the connection parameters of the owner role and of the service role."""
-    psql = shutil.which("psql") or missing("psql is not installed.")
+    psql = shutil.which("psql") or skip_or_fail("psql is not installed.")
     owner, service = (f"{name} {uuid.uuid4().hex[:8]}" for name in ("owner", "service"))
     execute(database, f'CREATE ROLE "{owner}" LOGIN', f'ALTER DATABASE "{database["dbname"]}" OWNER TO "{owner}"')
     password = 'it\'s "secret"'

@@ -14,13 +14,12 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 import psycopg2
 import pytest
 from django.conf import settings
 from django.db import connection
+
+from conftest import import_or_skip
 
 ROOT = Path(settings.BASE_DIR)
 PASSWORD = "nanoseconds-of-wire-1952"
@@ -186,12 +185,13 @@ def test_slow_body_is_a_problem(server):
 
 @pytest.mark.parametrize("length", [None, 14])
 def test_http2_body_is_read(server, credentials, stock, length):
+    config, connection, events = (import_or_skip(f"h2.{name}") for name in ("config", "connection", "events"))
     body = b'{"price": 2.5}'
     pairs = [(":method", "PATCH"), (":scheme", "http"), (":authority", "localhost"), (":path", stock)]
     pairs += [("content-type", "application/json"), ("authorization", credentials["Authorization"])]
     pairs += [("content-length", str(length))] if length else []
     with server.connect() as client:
-        http2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        http2 = connection.H2Connection(config.H2Configuration(header_encoding="utf-8"))
         http2.initiate_connection()
         http2.send_headers(1, pairs)
         http2.send_data(1, body, end_stream=True)
@@ -199,7 +199,7 @@ def test_http2_body_is_read(server, credentials, stock, length):
         status = None
         while status is None:
             for event in http2.receive_data(client.recv(65536)):
-                if isinstance(event, h2.events.ResponseReceived):
+                if isinstance(event, events.ResponseReceived):
                     status = dict(event.headers)[":status"]
     assert status == "200"
     assert price(server, credentials, stock) == 2.5

@@ -17,7 +17,7 @@ from django.core.cache.backends.redis import RedisCache
 from redis.exceptions import RedisError
 from rest_framework.throttling import SimpleRateThrottle
 
-from conftest import missing
+from conftest import skip_or_fail
 from records.rest import throttles
 from records.rest.throttles import SharedCounters
 
@@ -194,7 +194,7 @@ def test_redis_that_hangs_is_waited_for_once(owner, monkeypatch, caplog):
 
 
 def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tmp_path):
-    server = shutil.which("redis-server") or missing("redis-server is not installed.")
+    server = shutil.which("redis-server") or skip_or_fail("redis-server is not installed.")
     cache = redis_at(port)
     use(monkeypatch, cache)
 

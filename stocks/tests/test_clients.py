@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import service
-from conftest import npm_ci
+from conftest import import_or_skip, npm_ci
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python_client(folder):
+    import_or_skip("openapi_python_client")
     generate = ("generate", "--path", "openapi.json", "--output-path", "stocks_client", "--meta", "none")
     run(sys.executable, "-m", "openapi_python_client", *generate, "--fail-on-warning", folder=folder)
     (folder / "client.py").write_text((CLIENTS / "client.py").read_text())
@@ -59,6 +60,7 @@ def typescript_client(folder):
 
 
 def test_python_client_type_checks(python_client):
+    import_or_skip("mypy")
     (python_client / "mypy.ini").write_text(MYPY)
     run(sys.executable, "-m", "mypy", "--no-incremental", "stocks_client", "client.py", folder=python_client)
 

@@ -3,16 +3,17 @@
 import json
 
 import pytest
-import schemathesis
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
-from hypothesis import HealthCheck, Phase, settings
-from schemathesis.specs.openapi import checks
 
 from config import service
 from config.wsgi import application
-from conftest import PASSWORD, Client
+from conftest import PASSWORD, Client, import_or_skip
 from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
+
+hypothesis = import_or_skip("hypothesis")
+schemathesis = import_or_skip("schemathesis")
+checks = import_or_skip("schemathesis.specs.openapi.checks")
 
 AUTH = "/api/v1/auth/"
 STRONG = "glacier-Waltz-52-marble"
@@ -32,13 +33,13 @@ def described(**config):
 
 
 def bounded(examples):
-    return settings(
+    return hypothesis.settings(
         max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
     )
 
 

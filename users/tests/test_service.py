@@ -6,8 +6,9 @@ from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
-from openapi_spec_validator import validate
 from redis.exceptions import RedisError
+
+from conftest import import_or_skip
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 PUBLIC = ["/ping", "/health/live", "/health/ready", "/openapi.json", "/docs", "/redoc", "/api/v1"]
@@ -213,7 +214,7 @@ def test_root_of_the_api_lists_every_collection(anonymous):
 
 
 def test_openapi_is_valid(schema):
-    validate(schema)
+    import_or_skip("openapi_spec_validator").validate(schema)
     assert schema["openapi"].startswith("3.")
 
 
