@@ -70,6 +70,37 @@ def _fresh_cache():
     cache.clear()
 
 
+#: Modules that take longest, in seconds of a worker's time or of waiting.
+SLOW_MODULES = (
+    "records/tests/test_server.py",
+    "users/tests/test_outbox.py",
+    "stocks/tests/test_openapi.py",
+    "users/tests/test_oauth_browser.py",
+    "users/tests/test_settings.py",
+    "stocks/tests/test_authorisation.py",
+    "records/tests/test_admin_values.py",
+    "stocks/tests/test_browser.py",
+    "records/tests/test_bodies.py",
+    "records/tests/test_growth.py",
+    "records/tests/test_fixtures.py",
+    "users/tests/test_oauth.py",
+    "stocks/tests/test_clients.py",
+    "records/tests/test_cursor.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Start the slowest modules first, so that none of them is left on one worker when the others are done."""
+    ranks = {module: rank for rank, module in enumerate(SLOW_MODULES)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors, because some tests wait for a server or for a timeout."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 def _call_in_large_frame(function, *arguments):
     return function(*arguments)
 
