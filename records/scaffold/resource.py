@@ -576,13 +576,15 @@ class Resource:
         meta = each.target._meta
         if self.owner and each.target.owned_by == meta.pk.attname:
             return "owner.pk"
-        made = f"made({meta.object_name}{', owner=owner' if _is_owned(each.target) else ''}).pk"
+        made = f"create_row({meta.object_name}{', owner=owner' if _is_owned(each.target) else ''}).pk"
         return f"str({made})" if isinstance(meta.pk, models.UUIDField) else made
 
     @property
     def sample_targets(self) -> list[tuple[str, str]]:
         return sorted({
-            (each.target.__module__, each.target.__name__) for each in self.relations if "made(" in self._sample(each)
+            (each.target.__module__, each.target.__name__)
+            for each in self.relations
+            if "create_row(" in self._sample(each)
         })  # fmt: skip
 
     @property
@@ -617,7 +619,7 @@ class Resource:
 
     @property
     def filtered_relations(self) -> list[str]:
-        return [name for name, sample in self.given if "made(" in sample]
+        return [name for name, sample in self.given if "create_row(" in sample]
 
     @property
     def filtered_source(self) -> str:

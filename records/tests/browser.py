@@ -1,13 +1,13 @@
-"""What a browser makes of a page, as far as forms go."""
+"""Forms as a browser submits them."""
 
 import re
 from html.parser import HTMLParser
 
 
 def filled_form(page: str, name: str = "") -> dict[str, list[str]]:
-    """Return what a browser sends for the form with this id, or the one with the most fields, if nobody touches it.
+    """Return what a browser submits for the unchanged form with this id, or for the form with the most fields.
 
-    As in the HTML standard, inputs of one line lose their line breaks, and a textarea sends CRLF.
+    As in the HTML standard, single-line inputs lose their line breaks, and a textarea sends CRLF.
     """
     parser = _Forms()
     parser.feed(page.replace("\r\n", "\n").replace("\r", "\n"))
@@ -26,29 +26,29 @@ class _Forms(HTMLParser):
         self.is_multiple = False
 
     def handle_starttag(self, tag, pairs):
-        given = {key: value or "" for key, value in pairs}
+        attributes = {key: value or "" for key, value in pairs}
         if tag == "form":
-            self.fields = self.forms.setdefault(given.get("id", f"form {len(self.forms)}"), {})
-        elif tag == "input" and "disabled" not in given and given.get("name"):
-            self._input(given)
+            self.fields = self.forms.setdefault(attributes.get("id", f"form {len(self.forms)}"), {})
+        elif tag == "input" and "disabled" not in attributes and attributes.get("name"):
+            self._input(attributes)
         elif tag == "textarea":
-            self.textarea, self.text = given.get("name"), ""
+            self.textarea, self.text = attributes.get("name"), ""
         elif tag == "select":
-            self.select, self.options, self.is_multiple = given.get("name"), [], "multiple" in given
+            self.select, self.options, self.is_multiple = attributes.get("name"), [], "multiple" in attributes
         elif tag == "option" and self.select:
-            self.options.append((given.get("value", ""), "selected" in given))
+            self.options.append((attributes.get("value", ""), "selected" in attributes))
 
-    def _input(self, given):
-        kind = given.get("type", "text")
+    def _input(self, attributes):
+        kind = attributes.get("type", "text")
         if kind in {"submit", "button", "reset", "image", "file"}:
             return
         if kind in {"checkbox", "radio"}:
-            if "checked" in given:
-                self._add(given["name"], given.get("value", "on"))
+            if "checked" in attributes:
+                self._add(attributes["name"], attributes.get("value", "on"))
             return
-        value = given.get("value", "")
+        value = attributes.get("value", "")
         value = value if kind == "hidden" else re.sub(r"[\n]", "", value)
-        self._add(given["name"], value.strip() if kind in {"email", "url"} else value)
+        self._add(attributes["name"], value.strip() if kind in {"email", "url"} else value)
 
     def handle_data(self, data):
         self.text += data

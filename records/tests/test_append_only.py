@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from records.audit.models import AuditEntry
 from records.audit.reversal import record_models
 from records.models.changes import Change
-from records.tests.factories import made
+from records.tests.factories import create_row
 from stocks.models import Stock
 from users.models import User
 
@@ -120,7 +120,7 @@ def test_forged_purge_of_an_owner_erases_nothing_of_what_is_theirs(owner, make_s
 
 @pytest.mark.parametrize("kind", record_models())
 def test_forged_purge_of_any_row_erases_nothing(db, kind):
-    row = made(record_models()[kind])
+    row = create_row(record_models()[kind])
     [entry] = AuditEntry.objects.of_row(type(row), row.pk)
     forge_purge(type(row), row.pk)
     with pytest.raises(DatabaseError, match="can only be added to"):

@@ -27,7 +27,7 @@ from records.models import Record, SoftDeletable
 from records.models.querysets import BOOKKEEPING
 from records.models.values import as_json, from_json
 from records.tests.audit_trail import assert_replays, entries
-from records.tests.factories import any_value, made, unsaved
+from records.tests.factories import any_value, build_row, create_row
 from stocks.models import Stock
 from users.models import User
 
@@ -90,7 +90,7 @@ def by_save_of_what_was_not_loaded(row):
 
 
 def by_save_over_the_key(row):
-    other = unsaved(type(row))
+    other = build_row(type(row))
     other.pk, other.created_at = row.pk, row.created_at
     setattr(other, changeable(type(row)).attname, another(row))
     other._state.adding = not row._meta.pk.has_default()  # Django takes what has one for new
@@ -160,7 +160,7 @@ CHANGES = [
 @pytest.mark.parametrize("model", RECORDS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_told_once(model, change):
-    row = model.objects.get(pk=made(model).pk)
+    row = model.objects.get(pk=create_row(model).pk)
     change(row)
     assert actions(row) in (["create", "update"], ["create", "password_change"])
     assert model.objects.get(pk=row.pk).version == 2
@@ -168,21 +168,21 @@ def test_every_change_is_told_once(model, change):
 
 
 def insert_by_save(model):
-    return [made(model)]
+    return [create_row(model)]
 
 
 def insert_by_create(model):
-    row = unsaved(model)
+    row = build_row(model)
     columns = [field.attname for field in model._meta.concrete_fields if not field.primary_key]
     return [model.objects.create(**{name: getattr(row, name) for name in columns})]
 
 
 def insert_by_bulk_create(model):
-    return model.objects.bulk_create([unsaved(model), unsaved(model)])
+    return model.objects.bulk_create([build_row(model), build_row(model)])
 
 
 def insert_by_loaddata(model):
-    row = unsaved(model)
+    row = build_row(model)
     row.created_at = row.updated_at = timezone.now()
     if isinstance(model._meta.pk, models.AutoField):
         row.pk = 1_000_000 + next(_numbers)
@@ -219,7 +219,7 @@ def delete_in_admin(row):
 @pytest.mark.parametrize("model", RECORDS)
 @pytest.mark.parametrize("delete", [delete_row, delete_rows, delete_in_admin])
 def test_every_deletion_is_told_once(model, delete):
-    row = made(model)
+    row = create_row(model)
     delete(row)
     assert actions(row) == ["create", "delete"]
     assert not model.objects.filter(pk=row.pk).exists()
@@ -228,7 +228,7 @@ def test_every_deletion_is_told_once(model, delete):
 @pytest.mark.django_db
 @pytest.mark.parametrize("model", SOFT)
 def test_restoring_is_told_once(model):
-    row = made(model)
+    row = create_row(model)
     row.delete()
     row.restore()
     assert actions(row) == ["create", "delete", "restore"]
@@ -238,7 +238,7 @@ def test_restoring_is_told_once(model):
 @pytest.mark.django_db
 @pytest.mark.parametrize("model", RECORDS)
 def test_purging_is_told_without_a_value(model):
-    row = made(model)
+    row = create_row(model)
     model.all_objects.filter(pk=row.pk).purge()
     assert [(entry.action, entry.changes) for entry in entries(row)] == [("create", {}), ("purge", {})]
 
@@ -265,7 +265,7 @@ BULK = {
 def test_bulk_forms_take_a_constant_number_of_statements(model, form):
     counts = []
     for number in (1, 2, 40):  # the first time something may be read that is then remembered
-        made = model.objects.bulk_create([unsaved(model) for _ in range(number)])
+        made = model.objects.bulk_create([build_row(model) for _ in range(number)])
         with CaptureQueriesContext(connection) as queries:
             BULK[form](model.objects.filter(pk__in=[row.pk for row in made]))
         assert AuditEntry.objects.of_row(model, made[-1].pk).count() == 2
@@ -276,7 +276,7 @@ def test_bulk_forms_take_a_constant_number_of_statements(model, form):
 @pytest.mark.django_db
 @pytest.mark.parametrize("model", RECORDS)
 def test_many_creations_take_one_statement_of_the_log(model):
-    rows = [unsaved(model) for _ in range(200)]
+    rows = [build_row(model) for _ in range(200)]
     with CaptureQueriesContext(connection) as queries:
         model.objects.bulk_create(rows)
     assert sum("INSERT INTO audit_log" in query["sql"] for query in queries) == 1

@@ -10,7 +10,7 @@ from config.urls import router
 from records import context
 from records.audit.models import AuditEntry
 from records.models.changes import Change
-from records.tests.factories import made
+from records.tests.factories import create_row
 from stocks.models import Stock
 from users.models import User
 
@@ -348,7 +348,7 @@ def test_owner_who_got_a_row_back_sees_their_own_times_only(owner, stranger, sta
 @pytest.mark.parametrize("prefix", OWNED)
 def test_every_resource_with_owners_hides_the_former_owners_history(owner, stranger, superuser, prefix):
     model = OWNED[prefix]
-    row = made(model, **{model.owned_by: owner.user.pk})
+    row = create_row(model, **{model.owned_by: owner.user.pk})
     model.objects.filter(pk=row.pk).update(**{model.owned_by: stranger.user.pk})
     path = f"/api/v1/{prefix}/{row.pk}/history"
     [item] = stranger.get(path).json()["items"]
