@@ -7,7 +7,7 @@ RUN /venv/bin/pip install -r requirements.txt
 WORKDIR /app
 COPY . .
 # As at every start, where it then finds nothing to do.
-RUN /venv/bin/python manage.py shell -c "from records.management.commands.serve import Command; Command().collect_static()" \
+RUN /venv/bin/python manage.py shell -c "from config.management.commands.serve import Command; Command().collect_static()" \
     && rm -rf var/secret_key var/db.sqlite3*
 
 FROM python:3.11-slim

@@ -7,21 +7,20 @@ from django.core.management import execute_from_command_line
 
 from records.context import activate_command
 
-#: Commands whose statements STATEMENT_TIMEOUT and LOCK_TIMEOUT limit: they answer requests, or run what is typed.
-#: The others, such as migrate, purge_deleted, loaddata and dumpdata, take the time that they need.
+#: Commands to which STATEMENT_TIMEOUT and LOCK_TIMEOUT apply, because they answer requests or run interactive input.
 LIMITED = {"serve", "runserver", "testserver", "shell"}
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:
-        # Django shows a broken setting as a stack trace; the operator needs its name.
-        import config.settings as settings
+        # Django would print a stack trace for an invalid setting.
+        from config import databases, settings
     except ImproperlyConfigured as error:
         sys.exit(f"Error: {error}")
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command not in LIMITED:
-        settings.lift_limits()
+        settings.DATABASES["default"] = databases.without_limits(settings.DATABASES["default"])
     activate_command(command)
     execute_from_command_line(sys.argv)
 

@@ -1,7 +1,7 @@
 """The RSGI application that Granian serves: bodies are read on the event loop, Django runs in threads.
 
-A WSGI server lends one of its few threads to a request while the body arrives, so that a handful of slow clients
-stop the service. Here a request gets a thread when all of its body is there.
+A WSGI server occupies a thread while a body arrives, so that a few slow clients stop the service. Here a request gets
+a thread when its body is complete.
 
 RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md. WSGI: PEP 3333.
 """
@@ -28,15 +28,15 @@ from users.delivery import courier
 
 logger = logging.getLogger(__name__)
 
-#: How long a body may take to arrive (contract, section 1).
+#: Seconds within which a body must arrive.
 BODY_SECONDS = 10
-#: Answered in a thread of their own, so that they answer while all others wait for the database.
+#: Paths that a separate thread answers, so that they respond while all other threads wait for the database.
 LIVENESS_PATHS = frozenset({"/ping", "/ping/", "/health/live", "/health/live/"})
-#: How long a worker whose parent died may take to finish its requests.
+#: Seconds that a worker may take to finish its requests after its parent has died.
 ORPHAN_SECONDS = 10
-#: How long a worker that stops asks its clients to open new connections.
+#: Seconds during which a stopping worker asks its clients to close their connections.
 DRAIN_SECONDS = 1
-#: The signal at which a worker of Granian stops accepting and finishes its requests.
+#: The signal on which a worker of Granian stops accepting connections and finishes its requests.
 STOP = signal.SIGINT
 CLOSE_CONNECTION = "config.close_connection"
 INCOMPLETE = "The request body ended before it was complete."
@@ -45,8 +45,8 @@ INCOMPLETE = "The request body ended before it was complete."
 class Threads:
     """Runs requests in threads and resumes their coroutines.
 
-    An executor of the standard library costs 70 µs more of CPU for each request: it locks two futures and wakes the
-    event loop every time.
+    An executor of the standard library takes 70 µs more CPU per request: it locks two futures and wakes the event loop
+    for each.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int, name: str) -> None:
@@ -69,7 +69,7 @@ class Threads:
                 _respond(environ, protocol)
             except Exception:  # Granian answers 500 when the coroutine ends without a response
                 logger.exception("A request crashed outside of Django.")
-            # Added before the flag is read, and the flag is cleared before the queue is emptied: none is left behind.
+            # Append before reading the flag; _resume clears the flag before emptying the queue. So none is missed.
             self._finished.append(future)
             if not self._will_resume:
                 self._will_resume = True
@@ -96,7 +96,7 @@ class Application:
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let clients close their idle connections before we do, which would lose the request that crosses it."""
+        """Let clients close idle connections first: a request that is sent while we close one would be lost."""
         self._is_draining = True
         loop.call_later(DRAIN_SECONDS, os.kill, os.getpid(), STOP)
 
@@ -137,7 +137,7 @@ def _environ(scope: Any) -> dict[str, Any]:
     }
     for name, value in scope.headers.items():
         if "_" in name:
-            continue  # X_Forwarded_For would be taken for X-Forwarded-For, which proxies vouch for
+            continue  # WSGI could not distinguish X_Forwarded_For from X-Forwarded-For, which proxies set
         key = name.upper().replace("-", "_")
         if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
             key = f"HTTP_{key}"
@@ -150,7 +150,7 @@ def _environ(scope: Any) -> dict[str, Any]:
 
 
 async def _read_body(environ: dict[str, Any], protocol: Any) -> bytes:
-    """Return the whole body, however it is framed; UnreadBodyError if it is too large, too slow or incomplete."""
+    """Return the whole body; raise UnreadBodyError if it is too large, too slow or incomplete."""
     length = environ.get("CONTENT_LENGTH")
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -172,15 +172,16 @@ async def _read_sized(protocol: Any, length: str) -> bytes:
     if int(length) == 0:
         return b""
     try:
-        return await protocol()
-    except RuntimeError:  # the client went away
+        body: bytes = await protocol()
+        return body
+    except RuntimeError:  # the client closed the connection
         raise UnreadBodyError(HTTPStatus.BAD_REQUEST, INCOMPLETE) from None
 
 
 async def _read_unsized(protocol: Any) -> bytes:
-    """Return a body that comes in chunks (HTTP/1.1) or frames (HTTP/2).
+    """Return a body in chunks (HTTP/1.1) or frames (HTTP/2).
 
-    Granian yields one empty chunk at the end, and another one before it for a body that was cut off or has trailers.
+    Granian yields an empty chunk at the end, and another one before it if the body is incomplete or has trailers.
     """
     body, empty_chunks = bytearray(), 0
     async for chunk in protocol:
@@ -215,7 +216,7 @@ def _respond(environ: dict[str, Any], protocol: Any) -> None:
 
 
 def _stop_with_parent(parent: int) -> None:
-    """Stop this worker when its parent has died: nothing else would, and it would keep the port."""
+    """Stop this worker when its parent has died, because it would keep the port."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), STOP)

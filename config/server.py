@@ -11,17 +11,17 @@ from granian.server import Server
 
 BACKLOG = 2048
 
-#: Slow and idle connections cost a file descriptor and some memory, no thread: many may be open.
-CONNECTIONS_OF_A_WORKER = 4096
+#: Slow and idle connections occupy a file descriptor and memory, but no thread.
+MAX_CONNECTIONS_PER_WORKER = 4096
 
-#: File descriptors that a worker needs for other things than connections of clients.
+#: File descriptors that a worker needs besides those of its clients.
 OTHER_FILES = 200
 
 HEADER_SECONDS = 10
 
 HEADER_BYTES = 128 * 1024
 
-#: How long to wait for the workers of a server that was killed to leave the port.
+#: Seconds to wait until the workers of a killed server release the port.
 PORT_SECONDS = 3
 
 HTTP1 = HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES)
@@ -30,9 +30,9 @@ HTTP2 = HTTP2Settings(max_headers_size=HEADER_BYTES, max_concurrent_streams=100)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket bound to `host` and `port`; OSError or OverflowError if that cannot be.
+    """Return a socket bound to `host` and `port`; raise OSError or OverflowError if that is impossible.
 
-    It listens when the first worker starts: until then connections are refused, which load balancers understand.
+    It listens when the first worker starts. Until then connections are refused, which load balancers handle.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,8 +50,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def _connections() -> int:
-    """Return how many connections a worker may hold, and allow it the file descriptors for them."""
-    wanted = CONNECTIONS_OF_A_WORKER + OTHER_FILES
+    """Return the number of connections of a worker, and raise the limit of file descriptors accordingly."""
+    wanted = MAX_CONNECTIONS_PER_WORKER + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -61,10 +61,10 @@ def _connections() -> int:
 
 
 class SharedSocketServer(Server):  # type: ignore[misc,valid-type]
-    """Workers accept from one queue, so that one that is replaced leaves no connection behind unanswered.
+    """A server whose workers accept connections from one queue.
 
-    Granian itself gives each worker a socket of its own on Linux, and the connections that wait in it are reset when
-    the worker ends.
+    On Linux, Granian gives each worker a separate socket, and resets the connections that wait in it when the worker
+    ends.
     """
 
     def __init__(self, listener: socket.socket, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The table of contents."""
+"""The routes of the service."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -9,7 +9,7 @@ from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitV
 import records.urls
 import stocks.urls
 import users.urls
-from config import service
+from config import documents, health
 from records.rest.routers import RecordRouter
 from records.rest.views import UnknownPathView
 
@@ -18,7 +18,7 @@ router.registry += users.urls.router.registry
 router.registry += stocks.urls.router.registry
 router.registry += records.urls.router.registry
 
-# The browsable API's own, at paths without a trailing slash.
+# Login and logout of the browsable API, at paths without a trailing slash.
 browser_login = [
     path(
         "login",
@@ -32,21 +32,21 @@ browser_login = [
 ]
 
 urlpatterns = [
-    path("", service.IndexView.as_view(), name="index"),
-    path("favicon.ico", service.favicon),
-    path("ping", service.PingView.as_view(), name="ping"),
-    path("health/live", service.LiveView.as_view(), name="live"),
-    path("health/ready", service.ReadyView.as_view(), name="ready"),
+    path("", health.IndexView.as_view(), name="index"),
+    path("favicon.ico", documents.favicon),
+    path("ping", health.PingView.as_view(), name="ping"),
+    path("health/live", health.LiveView.as_view(), name="live"),
+    path("health/ready", health.ReadyView.as_view(), name="ready"),
     path("api/v1", router.get_api_root_view(), name="api-root"),
     path("api/v1/", include(users.urls)),
     path("api/v1/", include(stocks.urls)),
     path("api/v1/", include(router.urls)),
     path("api/", include((browser_login, "rest_framework"))),
     re_path(r"^api(/.*)?$", UnknownPathView.as_view()),
-    path("openapi.json", service.openapi, name="schema"),
-    path("docs", service.read_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
-    path("redoc.js", service.redoc_script, name="redoc-script"),
-    path("redoc", service.read_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
+    path("openapi.json", documents.openapi, name="schema"),
+    path("docs", documents.read_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
+    path("redoc.js", documents.redoc_script, name="redoc-script"),
+    path("redoc", documents.read_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("account/", include(users.urls.page_patterns)),
     path("admin/", admin.site.urls),
 ]

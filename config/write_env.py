@@ -1,6 +1,6 @@
-"""Write `.env` from `.env.example` with generated secrets, for `make serve` and docker compose alike (`make env`).
+"""Write `.env` from `.env.example` with generated secrets (`make env`), for `make serve` and docker compose.
 
-Needs Python alone, since Docker needs nothing else of the project's.
+Uses the standard library only, because docker compose needs no other Python packages.
 """
 
 import os
@@ -16,7 +16,7 @@ def main() -> None:
     port = os.environ.get("POSTGRES_PORT") or "5432"
     if not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
         sys.exit("Error: POSTGRES_PORT must be a port from 1 to 65535.")
-    # A mere copy of the example has nothing in it that could be lost.
+    # An unchanged copy of the example may be overwritten.
     if os.path.lexists(path) and not (path.is_file() and path.read_bytes() == example):
         sys.exit(
             "Error: .env exists and stays as it is. Move it away, or set SECRET_KEY, POSTGRES_PASSWORD and "

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from django.conf import settings
 
-from config.env import load_env_file
+from config.env_file import load_env_file
 
 MISSING = "run 'make env' first, which writes a .env with generated secrets"
 
@@ -71,7 +71,7 @@ def services(checkout):
 def load(environment):
     with (
         patch.dict(os.environ, {name: str(value) for name, value in environment.items()}, clear=True),
-        patch("config.env.load_env_file", lambda path: {}),
+        patch("config.env_file.load_env_file", lambda path: {}),
     ):
         return runpy.run_path(str(settings.BASE_DIR / "config" / "settings.py"))
 

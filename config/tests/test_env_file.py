@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from config.env import load_env_file
+from config.env_file import load_env_file
 
 SECRET = "hunter2-in-the-file"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests", "fixtures")

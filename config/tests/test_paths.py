@@ -37,7 +37,7 @@ EVERYTHING = "c++ 50% #1 what? ü;&'\"%20[$HOME]"
 
 def database(base=settings.BASE_DIR, **environment):
     """Return the name of the database of the project in `base`."""
-    with patch.dict(os.environ, environment, clear=True), patch("config.env.load_env_file", lambda path: {}):
+    with patch.dict(os.environ, environment, clear=True), patch("config.env_file.load_env_file", lambda path: {}):
         return runpy.run_path(str(base / "config" / "settings.py"))["DATABASES"]["default"]["NAME"]
 
 

@@ -18,7 +18,7 @@ PROVIDER = {
 
 def load(**environment):
     """Return the settings of this environment."""
-    with patch.dict(os.environ, environment, clear=True), patch("config.env.load_env_file", lambda path: {}):
+    with patch.dict(os.environ, environment, clear=True), patch("config.env_file.load_env_file", lambda path: {}):
         return runpy.run_path(str(settings.BASE_DIR / "config" / "settings.py"))
 
 

@@ -10,7 +10,7 @@ from django.core.validators import MaxLengthValidator, MinLengthValidator, Regex
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from config import service
+from config import documents
 from conftest import Client, import_or_skip
 from records.db.validators import BIGINT_MAX, GreaterThanValidator
 from records.rest.fields import BigIntegerField, DecimalField
@@ -21,7 +21,7 @@ validators = import_or_skip("openapi_schema_validator.validators")
 OAS30ReadValidator, OAS30WriteValidator = validators.OAS30ReadValidator, validators.OAS30WriteValidator
 
 STOCKS, USERS, AUTH = "/api/v1/stocks", "/api/v1/users", "/api/v1/auth"
-described = json.loads(service._openapi())
+described = json.loads(documents._openapi())
 components = described["components"]["schemas"]
 operations = [
     pytest.param(path, method, operation, id=operation["operationId"])

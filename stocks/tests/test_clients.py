@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config import service
+from config import documents
 from conftest import import_or_skip, npm_ci
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -36,7 +36,7 @@ ignore_errors = true
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("clients")
-    (path / "openapi.json").write_bytes(service._openapi())
+    (path / "openapi.json").write_bytes(documents._openapi())
     return path
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
 
-from config import service
+from config import documents
 from config.wsgi import application
 from conftest import PASSWORD, Client, import_or_skip
 from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail_token
@@ -27,7 +27,7 @@ TOKENS = {
 def described(**config):
     """The description, with phases of schemathesis switched on and off."""
     chosen = schemathesis.Config.from_dict({"seed": 1, **config})
-    schema = schemathesis.openapi.from_dict(json.loads(service._openapi()), config=chosen)
+    schema = schemathesis.openapi.from_dict(json.loads(documents._openapi()), config=chosen)
     schema.app = application
     return schema
 

@@ -21,7 +21,7 @@ def https(request, settings):
     """True where the service runs with HTTPS=true."""
     with (
         patch.dict(os.environ, {"HTTPS": request.param}, clear=True),
-        patch("config.env.load_env_file", lambda path: {}),
+        patch("config.env_file.load_env_file", lambda path: {}),
     ):
         loaded = runpy.run_path(str(django_settings.BASE_DIR / "config" / "settings.py"))
     for name in NAMES:

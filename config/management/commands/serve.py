@@ -1,4 +1,4 @@
-"""Everything between a checkout and a running service, for `make serve` and the container alike."""
+"""Prepare the database and the static files, and serve: for `make serve` and the container."""
 
 import hashlib
 import ipaddress
@@ -25,7 +25,7 @@ from records.db.availability import INSUFFICIENT_PRIVILEGE, sqlstate
 
 
 class Command(BaseCommand):
-    help = "Migrate, make an administrator where there is none, collect static files, and serve."
+    help = "Migrate, create an administrator if there is none, collect static files, and serve."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         server: dict[str, Any] = {
             "target": "config.rsgi:application",
             "interface": Interfaces.RSGI,
-            # A worker that died is replaced; one that hangs while stopping is ended.
+            # Replace workers that died, and kill workers that hang while stopping.
             "respawn_failed_workers": True,
             "workers_kill_timeout": 10,
             "log_enabled": settings.LOG_LEVEL == "DEBUG",
@@ -63,8 +63,8 @@ class Command(BaseCommand):
             SharedSocketServer(listener, workers=settings.WEB_WORKERS, **server).serve()
 
     def serve_reloading(self, listener: socket.socket, server: dict[str, Any]) -> None:
-        # A fork would go on with the modules of this process: with the settings and models of before the change.
-        # A process that is spawned cannot inherit our socket, so Granian opens its own.
+        # A forked worker would keep the modules of this process, from before the change. A spawned worker cannot
+        # inherit the socket, so Granian opens another one.
         host, port = listener.getsockname()[:2]
         listener.close()
         multiprocessing.set_start_method("spawn", force=True)
@@ -74,13 +74,13 @@ class Command(BaseCommand):
             http1_settings=HTTP1,
             http2_settings=HTTP2,
             reload=True,
-            reload_paths=[settings.BASE_DIR],  # where apps may be added
+            reload_paths=[settings.BASE_DIR],  # apps may be added
             reload_ignore_paths=[settings.BASE_DIR / "var"],
             **server,
         ).serve()
 
     def warn(self) -> None:
-        """Name the settings that a proxy could make up for, and that do not work without one."""
+        """Warn of settings that work only behind a proxy."""
         if settings.HTTPS and settings.APP_URL.startswith("http://"):
             self.stderr.write("Warning: HTTPS=true, and APP_URL begins with http://: links in mails will not work.")
         if not validate_host(self.app_host(), settings.ALLOWED_HOSTS):
@@ -94,9 +94,9 @@ class Command(BaseCommand):
             )
 
     def address(self, host: str, listener: socket.socket) -> str:
-        """Return the address that a browser on this machine takes, or APP_URL where only that one is answered."""
+        """Return the address for a browser on this machine, or APP_URL if only that is answered."""
         bound = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
-        if bound.is_unspecified:  # every address; a browser needs one of them
+        if bound.is_unspecified:  # every address of this machine
             bound = ipaddress.ip_address("127.0.0.1" if bound.version == 4 else "::1")
         name = f"[{bound}]" if bound.version == 6 else str(bound)
         if host.replace(".", "").replace("-", "").isalnum() and not host[-1].isdigit():
@@ -124,9 +124,9 @@ class Command(BaseCommand):
             connection.ensure_connection()
             self.check_limits()
             call_command("migrate", interactive=False, verbosity=0)
-            self.make_administrator()
+            self.create_administrator()
         except Error as error:
-            # The first line says what and where; none of them holds the password.
+            # The text of the error does not contain the password.
             reason = " ".join(str(error).split())
             setting = "DATABASE_URL"
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
@@ -134,7 +134,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be used, see {setting}: {reason}") from None
 
     def check_limits(self) -> None:
-        """Warn where a pooler accepts the limits without passing them on, as PgBouncer does if told to ignore them."""
+        """Warn if a pooler accepts the limits without applying them, as PgBouncer can be configured to."""
         if connection.vendor != "postgresql" or "options" not in connection.connection.info.dsn_parameters:
             return
         limits = {"statement_timeout": settings.STATEMENT_TIMEOUT, "lock_timeout": settings.LOCK_TIMEOUT}
@@ -148,7 +148,7 @@ class Command(BaseCommand):
             )
 
     def collect_static(self) -> None:
-        """Compressing takes seconds: only where a file has changed since the last time."""
+        """Collect static files if one has changed, because compressing them takes seconds."""
         files = (
             (path, storage.size(path), storage.get_modified_time(path).isoformat())
             for finder in get_finders()
@@ -160,7 +160,7 @@ class Command(BaseCommand):
             call_command("collectstatic", interactive=False, verbosity=0)
             stamp.write_text(digest)
 
-    def make_administrator(self) -> None:
+    def create_administrator(self) -> None:
         users: Any = get_user_model().objects
         if users.superusers().exists():
             return

@@ -1,21 +1,13 @@
-"""What the service says of itself."""
+"""The state of the service: index, ping and health checks."""
 
-import json
-from collections.abc import Callable
-from functools import cache, wraps
-from pathlib import Path
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 from django.conf import settings
-from django.contrib.staticfiles import finders
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
 from rest_framework.renderers import BaseRenderer, TemplateHTMLRenderer
@@ -23,67 +15,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from records.db.availability import is_read_only
-from records.http.compression import public_document
-from records.http.problems import RETRY_AFTER_SECONDS, method_not_allowed
+from records.http.problems import RETRY_AFTER_SECONDS
 from records.rest.renderers import ORJSONRenderer
 from records.rest.views import StrictView
+
+Field: TypeAlias = "serializers.Field[Any, Any, Any, Any]"
 
 LINKS = {
     "api": "api-root", "docs": "docs", "redoc": "redoc", "openapi": "schema", "admin": "admin:index",
     "ready": "ready",
 }  # fmt: skip
 
-
 UNAVAILABLE: dict[str, Any] = {
     "status": status.HTTP_503_SERVICE_UNAVAILABLE,
     "headers": {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
-
-
-def read_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """A page or file: for other methods than GET and HEAD the same problem as in the API."""
-
-    @csrf_exempt
-    @wraps(view)
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        return view(request) if request.method in {"GET", "HEAD"} else method_not_allowed(request)
-
-    return answer
-
-
-FAVICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#0b62c4"/>'
-    '<path d="M3 11l3-4 3 2 4-5" fill="none" stroke="#fff" stroke-width="1.8" stroke-linejoin="round"/></svg>'
-)
-
-
-@read_only
-def favicon(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(FAVICON, content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
-
-
-@cache
-def _redoc_bundle() -> bytes:
-    path = finders.find("drf_spectacular_sidecar/redoc/bundles/redoc.standalone.js")
-    # The bundle shows a logo from its makers' host; nothing that a page of ours needs comes from outside.
-    return Path(str(path)).read_bytes().replace(b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"/favicon.ico")
-
-
-@read_only
-def redoc_script(request: HttpRequest) -> HttpResponse:
-    headers = {"Cache-Control": "max-age=86400"}
-    return public_document(request, _redoc_bundle(), "text/javascript; charset=utf-8", headers)
-
-
-@cache
-def _openapi() -> bytes:
-    # Takes a second to generate, and is the same for everybody.
-    return json.dumps(SchemaGenerator().get_schema(public=True), separators=(",", ":"), default=str).encode()
-
-
-@read_only
-def openapi(request: HttpRequest) -> HttpResponse:
-    return public_document(request, _openapi(), "application/vnd.oai.openapi+json")
 
 
 def database_state() -> str:
@@ -104,19 +50,19 @@ def pending_migrations() -> list[str]:
     return sorted(f"{app}.{name}" for app, name in _known_migrations() - applied.keys())
 
 
-def missing() -> list[str]:
+def missing_requirements() -> list[str]:
     """Return what the service needs to answer every request and does not have."""
     state = database_state()
     if state != "connected":
         return ["writable database" if state == "read-only" else "database"]
     try:
         return pending_migrations()
-    except (DatabaseError, InterfaceError):  # the table is locked, or the database has gone since
+    except (DatabaseError, InterfaceError):  # the table is locked, or the connection was lost
         return ["database"]
 
 
 class ServiceView(StrictView):
-    """Public, never throttled: load balancers ask often."""
+    """A public view without rate limits, for load balancers."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -124,13 +70,13 @@ class ServiceView(StrictView):
     renderer_classes: tuple[type[BaseRenderer], ...] = (ORJSONRenderer,)
 
 
-def _answer(name: str, **fields: serializers.Field) -> Any:
+def _response(name: str, **fields: Field) -> Any:
     return inline_serializer(name, dict(fields))
 
 
-def _healthy_or_not(name: str, **fields: serializers.Field) -> dict[int, Any]:
-    answer = _answer(name, **fields)
-    return {200: answer, 503: answer}
+def _responses(name: str, **fields: Field) -> dict[int, Any]:
+    response = _response(name, **fields)
+    return {200: response, 503: response}
 
 
 _STATUS = serializers.CharField(help_text="Always `ok`.")
@@ -143,7 +89,7 @@ class IndexView(ServiceView):
 
     @extend_schema(
         operation_id="index",
-        responses=_healthy_or_not(
+        responses=_responses(
             "Index",
             message=serializers.CharField(help_text="That the service runs."),
             status=serializers.ChoiceField(["healthy", "unhealthy"], help_text="Whether all is well."),
@@ -155,7 +101,7 @@ class IndexView(ServiceView):
         ),
     )
     def get(self, request: Request) -> Response:
-        """Whether the service and its database are well, and where to go from here."""
+        """Return the state of the service and its database, and links to its parts."""
         state = database_state()
         healthy = state == "connected"
         return Response(
@@ -173,24 +119,24 @@ class IndexView(ServiceView):
 class PingView(ServiceView):
     @extend_schema(
         operation_id="ping",
-        responses=_answer("Ping", status=_STATUS, message=serializers.CharField(help_text="`PING_MESSAGE`.")),
+        responses=_response("Ping", status=_STATUS, message=serializers.CharField(help_text="`PING_MESSAGE`.")),
     )
     def get(self, request: Request) -> Response:
-        """Whether the service answers; the database is not asked."""
+        """Return `PING_MESSAGE`, without using the database."""
         return Response({"status": "ok", "message": settings.PING_MESSAGE})
 
 
 class LiveView(ServiceView):
-    @extend_schema(operation_id="health_live", responses=_answer("Live", status=_STATUS))
+    @extend_schema(operation_id="health_live", responses=_response("Live", status=_STATUS))
     def get(self, request: Request) -> Response:
-        """Whether the process answers."""
+        """Return `ok` while the process runs."""
         return Response({"status": "ok"})
 
 
 class ReadyView(ServiceView):
     @extend_schema(
         operation_id="health_ready",
-        responses=_healthy_or_not(
+        responses=_responses(
             "Ready",
             status=serializers.ChoiceField(["ok", "unavailable"], help_text="Whether requests can be served."),
             missing=serializers.ListField(
@@ -199,7 +145,7 @@ class ReadyView(ServiceView):
         ),
     )
     def get(self, request: Request) -> Response:
-        """Whether requests can be served: the database answers, takes writes and is migrated."""
-        if lacking := missing():
-            return Response({"status": "unavailable", "missing": lacking}, **UNAVAILABLE)
+        """Return `ok` if requests can be served: the database responds, accepts writes and is migrated."""
+        if missing := missing_requirements():
+            return Response({"status": "unavailable", "missing": missing}, **UNAVAILABLE)
         return Response({"status": "ok"})

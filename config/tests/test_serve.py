@@ -10,7 +10,7 @@ from config.management.commands.serve import Command
 @pytest.fixture
 def said(monkeypatch, settings):
     """Start the server up to the point where it would serve; return what it said there."""
-    for name in ("prepare_database", "make_administrator", "collect_static"):
+    for name in ("prepare_database", "create_administrator", "collect_static"):
         monkeypatch.setattr(Command, name, lambda self: None)
     monkeypatch.setattr("config.management.commands.serve.connection.close", lambda: None)
     monkeypatch.setattr(
