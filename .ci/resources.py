@@ -73,6 +73,7 @@ RESOURCES = [
         {"stock_id": "{Stock}", "filled_id": "{Order}", "price": 175.5},
     ),
     ("Flag is_up:bool --public", {"is_up": True}),
+    ("Staff name:str --plural staff", {"name": "Ada"}),
     ("Note data:json owner:user --searchable", {"data": {"text": "ü"}}),
 ]  # fmt: skip
 

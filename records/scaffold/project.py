@@ -1,4 +1,4 @@
-"""The files of a resource: made and registered in a copy of the project, and brought over all or none."""
+"""The files of a resource: created and registered in a copy of the project, and then applied all or none."""
 
 import ast
 import difflib
@@ -20,12 +20,16 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.core.management.templates import TemplateCommand
 
+from records.scaffold.admin_code import AdminCode
+from records.scaffold.api_code import APICode
+from records.scaffold.model_code import ModelCode
 from records.scaffold.resource import Resource
+from records.scaffold.tests_code import Lists, Personas, Values
 
-TEMPLATE = Path(__file__).parent.parent / "resource_template"
+TEMPLATE = Path(__file__).parent / "template"
 SETTINGS, URLS = Path("config/settings.py"), Path("config/urls.py")
-#: What a copy does not need: caches, and what tests install.
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache")
+#: Files that the copy does not need: caches, and packages of tests.
+IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache")
 
 
 def root() -> Path:
@@ -33,7 +37,7 @@ def root() -> Path:
 
 
 def own_apps() -> list[str]:
-    """The packages of the house, in the order of the settings."""
+    """Return the packages of the project, in the order of the settings."""
     paths = [Path(config.path) for config in apps.get_app_configs()]
     return [path.name for path in paths if path.parent == root()]
 
@@ -42,16 +46,16 @@ def own_apps() -> list[str]:
 
 
 def registered(path: Path, text: str, app: str) -> str:
-    """This file with the app in it."""
+    """Return the text of the file with the app registered."""
     lines = text.splitlines(keepends=True)
-    # From below, so that line numbers stay true.
+    # From the last line on, so that the other line numbers stay valid.
     for index, line in sorted(_places(path, text, app), reverse=True):
         lines.insert(index, line)
     return "".join(lines)
 
 
 def unregistered(path: Path, text: str, app: str) -> str:
-    """This file without the lines that registered the app."""
+    """Return the text of the file without the lines that register the app."""
     lines = text.splitlines(keepends=True)
     for _, line in _places(path, text, app):
         if lines.count(line) != 1:
@@ -61,7 +65,7 @@ def unregistered(path: Path, text: str, app: str) -> str:
 
 
 def _places(path: Path, text: str, app: str) -> list[tuple[int, str]]:
-    """The lines that register the app, each with the index it is inserted at."""
+    """Return the lines that register the app, each with the index at which to insert it."""
     tree = ast.parse(text)
     return _place_in_settings(tree, text, app) if path == SETTINGS else _places_in_urls(tree, app)
 
@@ -76,17 +80,8 @@ def _place_in_settings(tree: ast.Module, text: str, app: str) -> list[tuple[int,
 
 
 def _places_in_urls(tree: ast.Module, app: str) -> list[tuple[int, str]]:
-    """The import in the order of the alphabet; the routes behind those of the other apps, before those of records."""
-    imports = {
-        node.names[0].name: node.lineno
-        for node in tree.body
-        if isinstance(node, ast.Import) and node.names[0].name.endswith(".urls")
-    }
-    routes = {
-        ast.unparse(node.value).partition(".")[0]: node.lineno
-        for node in tree.body
-        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "router.registry"
-    }
+    """Return the import, in alphabetical order, and the routes, between those of other apps and of records."""
+    imports, routes = _registered_urls(tree)
     others = [line for name, line in routes.items() if name not in {"records", app}]
     if not imports or not others:
         raise CommandError(f"{URLS} has no imports of urls, or does not add their routers' registries to its own.")
@@ -98,11 +93,22 @@ def _places_in_urls(tree: ast.Module, app: str) -> list[tuple[int, str]]:
     ]
 
 
+def _registered_urls(tree: ast.Module) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the lines of the imports of urls by module, and of the routes by app."""
+    imports, routes = {}, {}
+    for node in tree.body:
+        if isinstance(node, ast.Import) and node.names[0].name.endswith(".urls"):
+            imports[node.names[0].name] = node.lineno
+        elif isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "router.registry":
+            routes[ast.unparse(node.value).partition(".")[0]] = node.lineno
+    return imports, routes
+
+
 # Changes
 
 
 class Change:
-    """Files of the project as they shall be: path → text, None for what goes."""
+    """New texts of files by path; None removes a file."""
 
     def __init__(self, files: dict[Path, str | None]) -> None:
         self.files = dict(sorted(files.items()))
@@ -124,21 +130,28 @@ class Change:
             )
         )
 
+    def _in_order(self) -> list[Path]:
+        """Return the paths so that files exist while the settings name them."""
+        wiring = [path for path in self.files if path in {SETTINGS, URLS}]
+        others = [path for path in self.files if path not in wiring]
+        is_removal = any(text is None for text in self.files.values())
+        return [*wiring, *others] if is_removal else [*others, *wiring]
+
     def apply(self) -> None:
-        """All of it, or nothing where something fails or somebody interrupts."""
-        before = {path: (root() / path).read_bytes() if (root() / path).exists() else None for path in self.files}
-        # Files are there before the settings name them, and go after.
-        wires = [path for path in self.files if path in {SETTINGS, URLS}]
-        others = [path for path in self.files if path not in wires]
-        removes = any(text is None for text in self.files.values())
+        """Apply all of the change, or nothing if it fails or is interrupted."""
+        before = {path: _read(root() / path) for path in self.files}
         try:
-            for path in [*wires, *others] if removes else [*others, *wires]:
+            for path in self._in_order():
                 text = self.files[path]
                 _write(root() / path, None if text is None else text.encode())
         except BaseException:
             for path, content in before.items():
                 _write(root() / path, content)
             raise
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _write(path: Path, content: bytes | None) -> None:
@@ -157,28 +170,42 @@ def _write(path: Path, content: bytes | None) -> None:
     for folder in path.parents:
         if not folder.exists():
             continue
-        if folder == root() or {each.name for each in folder.iterdir()} - {"__pycache__"}:
+        if folder == root() or {path.name for path in folder.iterdir()} - {"__pycache__"}:
             break
         shutil.rmtree(folder)
 
 
+def _context(resource: Resource) -> dict[str, Any]:
+    """Return the variables of the templates."""
+    api = APICode(resource)
+    return {
+        "resource": resource,
+        "names": resource.names,
+        "model": ModelCode(resource),
+        "api": api,
+        "admin": AdminCode(resource),
+        "personas": Personas(resource),
+        "values": Values(resource),
+        "lists": Lists(resource, api),
+    }
+
+
 def addition(resource: Resource) -> Change:
-    """All that makes the resource one of the project's."""
+    """Return the change that adds the resource to the project."""
     with _copy() as copy:
-        app = copy / resource.app
+        name = resource.names.app
+        app = copy / name
         app.mkdir()
         options = {"template": str(TEMPLATE), "extensions": ["py"], "files": [], "verbosity": 0}
-        TemplateCommand().handle("app", resource.app, str(app), **options, resource=resource)
-        wires = {path: registered(path, (root() / path).read_text(), resource.app) for path in (SETTINGS, URLS)}
+        TemplateCommand().handle("app", name, str(app), **options, **_context(resource))
+        wires = {path: registered(path, (root() / path).read_text(), name) for path in (SETTINGS, URLS)}
         for path, text in wires.items():
             (copy / path).write_text(text)
-        _run(
-            copy, "manage.py", "makemigrations", resource.app, "--name", resource.app, "--no-header", "--verbosity", "0"
-        )
-        _add_trigrams(app / "migrations" / f"0001_{resource.app}.py")
+        _run(copy, "manage.py", "makemigrations", name, "--name", name, "--no-header", "--verbosity", "0")
+        _add_trigrams(app / "migrations" / f"0001_{name}.py")
         if has_ruff():
-            _run(copy, "-m", "ruff", "check", "--fix-only", "--quiet", resource.app)
-            _run(copy, "-m", "ruff", "format", "--quiet", resource.app)
+            _run(copy, "-m", "ruff", "check", "--fix-only", "--quiet", name)
+            _run(copy, "-m", "ruff", "format", "--quiet", name)
         files = {path.relative_to(copy): path.read_text() for path in app.rglob("*.py")}
     return Change({**files, **wires})
 
@@ -190,8 +217,8 @@ def removal(app: str) -> Change:
 
 
 def importers(app: str) -> list[Path]:
-    """The files of other apps that import this one, or whose migrations depend on it."""
-    found = []
+    """Return the files of other apps that import this one, or whose migrations depend on it."""
+    paths_found = []
     for name in [*own_apps(), "conftest.py"]:
         paths = [root() / name] if name.endswith(".py") else sorted((root() / name).rglob("*.py"))
         for path in paths if name != app else ():
@@ -200,8 +227,8 @@ def importers(app: str) -> list[Path]:
             if relative in {SETTINGS, URLS}:
                 text = unregistered(relative, text, app)
             if re.search(rf"""^\s*(from|import) {app}\b|^\s*\(['"]{app}['"], ['"]\d""", text, re.MULTILINE):
-                found.append(relative)
-    return found
+                paths_found.append(relative)
+    return paths_found
 
 
 def has_ruff() -> bool:
@@ -210,27 +237,27 @@ def has_ruff() -> bool:
 
 @contextmanager
 def _copy() -> Iterator[Path]:
-    """What of the project has to do with its models, to try things in."""
+    """Copy the packages of the project to a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="startresource-") as name:
         copy = Path(name)
         for part in own_apps():
-            shutil.copytree(root() / part, copy / part, ignore=LEFT_OUT)
+            shutil.copytree(root() / part, copy / part, ignore=IGNORED)
         for part in ("manage.py", "pyproject.toml"):
             shutil.copy2(root() / part, copy / part)
         yield copy
 
 
 def _run(copy: Path, *arguments: str) -> None:
-    # On SQLite, in the copy: what is wrong with a database, or is in it, is no matter of files.
+    # On SQLite in the copy, so that the state of the database does not matter.
     others = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "PYTHONPATH"}}
     environment = others | {"SECRET_KEY": secrets.token_urlsafe(64), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True)  # noqa: S603
-    if done.returncode:
-        raise CommandError(f"{' '.join(arguments[:3])} failed, and nothing was changed:\n{done.stderr.strip()}")
+    process = subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True)  # noqa: S603
+    if process.returncode:
+        raise CommandError(f"{' '.join(arguments[:3])} failed, and nothing was changed:\n{process.stderr.strip()}")
 
 
 def _add_trigrams(migration: Path) -> None:
-    """What a search index needs of PostgreSQL, which may not be there yet when this app is migrated alone."""
+    """Create the extension of PostgreSQL that a search index needs, in case this app is migrated first."""
     text = migration.read_text()
     if "records.db.constraints.SearchIndex(" in text:
         before, start, rest = text.partition("    operations = [\n")

@@ -1,16 +1,20 @@
 """What the command line of `startresource` may say, and what is said of it where it may not."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from records.scaffold import project
-from records.scaffold.fields import SQL_RESERVED, SpecificationError, read_fields
+from records.scaffold import naming, project
+from records.scaffold.errors import SpecificationError
+from records.scaffold.model_code import ModelCode
+from records.scaffold.naming import SQL_RESERVED, Names
 from records.scaffold.project import SETTINGS, URLS, Change, registered, unregistered
-from records.scaffold.resource import Resource, app_of
+from records.scaffold.reader import read_fields
+from records.scaffold.resource import Resource
 
 BASE = Path(settings.BASE_DIR)
 
@@ -115,14 +119,16 @@ def test_reserved_words_are_refused(word):
 
 
 def resource(name: str, *fields: str, **options) -> Resource:
-    return Resource(name, read_fields(list(fields or ("title:str",))), **options)
+    built = Resource(Names(name), read_fields(list(fields or ("title:str",))), **options)
+    ModelCode(built)  # checks the names that its code uses
+    return built
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("item", "called like a class"), ("1Item", "called like a class"), ("Order-Line", "called like a class"),
-        ("Ítem", "called like a class"), ("", "called like a class"), ("I" * 51, "longer than 50"),
+        ("item", "named like a class"), ("1Item", "named like a class"), ("Order-Line", "named like a class"),
+        ("Ítem", "named like a class"), ("", "named like a class"), ("I" * 51, "longer than 50"),
         ("None", "reserved by Python"), ("Exception", "reserved by Python"), ("Select", "reserved by SQL"),
         ("Table", "reserved by SQL"), ("Value", "reserved by SQL"), ("Items", "singular: Item?"),
         ("User", "model users.User already"), ("Stock", "model stocks.Stock already"),
@@ -144,7 +150,7 @@ def test_name_is_refused_with_a_reason(name, words):
 )
 @pytest.mark.parametrize("options", [{}, {"is_soft": True, "is_searchable": True, "is_managed": True}])
 def test_words_of_the_trade_are_names(name, options):
-    assert resource(name, "name:str", "stock:fk(stocks.Stock)", "owner:user", **options).name == name
+    assert resource(name, "name:str", "stock:fk(stocks.Stock)", "owner:user", **options).names.model == name
 
 
 @pytest.mark.parametrize(
@@ -189,7 +195,7 @@ def test_command_says_why_and_writes_nothing():
     ],
 )  # fmt: skip
 def test_plurals(name, app):
-    assert app_of(name) == app
+    assert Names(name).app == app
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_modifiers_come_in_any_order_before_the_default():
 
 def test_names_in_the_database_are_short_and_not_taken_twice():
     made = resource("LongWindedDescription", "an_attribute_with_a_long_name:int", is_searchable=True)
-    names = re.findall(r'name="(\w+)"', "".join(made.indexes))
+    names = re.findall(r'name="(\w+)"', "".join(ModelCode(made).indexes))
     assert max(map(len, names)) <= 30
     assert len(set(names)) == len(names)
 
@@ -295,6 +301,39 @@ def test_change_and_its_reverse_are_shown_and_done(tree):
 
 @pytest.mark.parametrize("name", ["Nothing", "item", "../users", "User", "Stock", "AuditEntry"])
 def test_what_startresource_did_not_make_it_does_not_remove(db, name):
-    with pytest.raises(CommandError, match=r"There is no resource|did not make"):
+    with pytest.raises(CommandError, match=r"There is no resource|did not create"):
         call_command("removeresource", name)
-    assert (BASE / "users/models.py").exists()
+    assert (BASE / "users/models/user.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("plural", "app", "route", "words"),
+    [
+        ("staff", "staff", "staff", "staff"),
+        ("staff-members", "staff_members", "staff-members", "staff members"),
+        ("staff_members", "staff_members", "staff-members", "staff members"),
+    ],
+)
+def test_plural_can_be_named(plural, app, route, words):
+    names = Names("Staff", plural)
+    assert (names.app, names.route, names.verbose_plural) == (app, route, words)
+
+
+@pytest.mark.parametrize(
+    ("plural", "message"),
+    [
+        ("Staff", "lower case words"), ("staff!", "lower case words"), ("-staff", "lower case words"),
+        ("stocks", "table 'stocks' already"), ("x" * 51, "longer than 50"), ("window", "reserved by SQL"),
+    ],
+)  # fmt: skip
+def test_plural_is_refused_with_a_reason(plural, message):
+    with pytest.raises(SpecificationError, match=message):
+        Resource(Names("Staff", plural), read_fields(["name:str"]))
+
+
+def test_missing_inflection_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "inflect", None)
+    naming._inflection.cache_clear()
+    with pytest.raises(CommandError, match=r"pip install -r requirements-dev\.txt"):
+        call_command("startresource", "Gadget", "name:str")
+    naming._inflection.cache_clear()

@@ -98,7 +98,7 @@ def test_docs_try_a_request_and_ask_nobody_else(page):
 
 def test_redoc_asks_nobody_else(page):
     page.goto("/redoc")
-    page.wait_for_selector("h2:has-text('Make an account')")
+    page.wait_for_selector("h2:has-text('Create an account')")
     page.wait_for_load_state("networkidle")
     assert page.outside == []
 

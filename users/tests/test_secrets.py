@@ -340,7 +340,7 @@ def test_secrets_of_a_sign_in_through_a_provider_are_nowhere(heard, browser, set
     answers = iter([discovered])
     quote = raising(requests.ConnectionError(f"{secret} {code}"))
     monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: next(answers, None) or quote())
-    monkeypatch.setattr(oidc_client, "registry", cache(oidc_client.registry.__wrapped__))
+    monkeypatch.setattr("users.oidc.views.registry", cache(oidc_client.registry.__wrapped__))
     settings.OAUTH_PROVIDERS = {"x": {"client_id": "x", "client_secret": secret, "server_metadata_url": "http://x/"}}
     state = re.search(r"state=(\w+)", browser.get(f"{AUTH}/oauth/x/login")["Location"])[1]
     assert browser.get(f"{AUTH}/oauth/x/callback?code={code}&state={state}").status_code == 400

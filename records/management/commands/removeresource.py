@@ -1,4 +1,3 @@
-import re
 from typing import Any
 
 from django.apps import apps
@@ -10,11 +9,10 @@ from django.db import Error, connection
 from records.db.keys import uuid7
 from records.models import Record
 from records.scaffold.project import importers, own_apps, removal
-from records.scaffold.resource import app_of
 
 
 class Command(BaseCommand):
-    help = "Take back what startresource wrote, and the table, which must be empty."
+    help = "Remove what startresource wrote, and the table, which must be empty."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="The model: OrderLine.")
@@ -51,12 +49,13 @@ class Command(BaseCommand):
 
     @staticmethod
     def _model(name: str) -> Any:
-        app = app_of(name) if re.fullmatch("[A-Z][A-Za-z0-9]*", name) else ""
-        model = apps.all_models.get(app, {}).get(name.lower())
-        if model is None or model.__name__ != name or app not in own_apps():
+        models = (model for app in own_apps() for model in apps.all_models[app].values())
+        model = next((model for model in models if model.__name__ == name), None)
+        if model is None:
             raise CommandError(f"There is no resource {name}.")
+        app = model._meta.app_label
         if not issubclass(model, Record) or getattr(model._meta.pk, "default", None) is not uuid7:
-            raise CommandError(f"startresource did not make {name}.")
+            raise CommandError(f"startresource did not create {name}.")
         if len(apps.all_models[app]) > 1:
             raise CommandError(f"{app} has more models than {name} by now: take it out by hand.")
         return model
