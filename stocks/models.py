@@ -26,7 +26,7 @@ SYMBOL_SIGNS = ".^=&/:_-"
 SYMBOL_MESSAGE = "Use letters, digits and the characters . - ^ = & / : _ only."
 
 
-class SymbolField(models.CharField):
+class SymbolField(models.CharField):  # type: ignore[type-arg]
     """A ticker symbol, in upper case: `aapl` is stored and looked up as `AAPL`."""
 
     def get_prep_value(self, value: Any) -> Any:
@@ -94,7 +94,8 @@ class StockManager(LiveManager.from_queryset(StockQuerySet)):  # type: ignore[mi
             stocks += of_owner.filter(created_at__gt=moment, created_at__lt=end).order_by("id")
         if position >= len(stocks):
             raise self.model.DoesNotExist
-        return stocks[position]
+        stock: Stock = stocks[position]
+        return stock
 
 
 class Stock(SoftDeletable):

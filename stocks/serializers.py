@@ -53,14 +53,14 @@ class PricesSerializer(StrictSerializer):
         return by_symbol
 
 
-class RepriceResultSerializer(serializers.Serializer):
+class RepriceResultSerializer(serializers.Serializer[Any]):
     updated = serializers.DictField(
         child=serializers.IntegerField(), help_text="Symbol → how many active stocks have the new price."
     )
     unknown = serializers.ListField(child=serializers.CharField(), help_text="Symbols that no active stock has.")
 
 
-class UserHoldingSerializer(serializers.Serializer):
+class UserHoldingSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="Symbol.")
     positions = serializers.IntegerField(help_text="Active stocks of this symbol.")
     quantity = serializers.IntegerField(help_text="How many are held in all.")
@@ -69,7 +69,7 @@ class UserHoldingSerializer(serializers.Serializer):
     share = serializers.FloatField(help_text="Part of the portfolio's value, 0–1.")
 
 
-class UserPortfolioSerializer(serializers.Serializer):
+class UserPortfolioSerializer(serializers.Serializer[Any]):
     user_id = serializers.IntegerField(help_text="Whose portfolio it is.")
     positions = serializers.IntegerField(help_text="Active stocks in all.")
     quantity = serializers.IntegerField(help_text="How many are held in all.")

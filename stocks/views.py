@@ -50,7 +50,7 @@ class StockViewSet(SoftDeletableViewSet):
 
 def visible_user_id(request: Request, text: str) -> int:
     """Return the id in a path under /users/; raise NotFound if the user may not see that user."""
-    user_id = parse_id(User, text)
+    user_id: int = parse_id(User, text)
     if user_id != request.user.pk and not User.objects.visible_to(request.user).filter(pk=user_id).exists():
         raise not_found(User, text)
     return user_id
@@ -70,7 +70,7 @@ class UserStocksViewSet(StockViewSet):
         if self.action == "create" and self.user_id != request.user.pk and not request.user.may("add", Stock):
             raise PermissionDenied
 
-    def get_queryset(self) -> QuerySet:
+    def get_queryset(self) -> QuerySet[Any]:
         queryset = super().get_queryset()
         return queryset if getattr(self, "swagger_fake_view", False) else queryset.filter(owner_id=self.user_id)
 

@@ -20,9 +20,10 @@ class StaticFilesStorage(CompressedManifestStaticFilesStorage):
 
     def stored_name(self, name: str) -> str:
         try:
-            return super().stored_name(name)
+            stored: str = super().stored_name(name)
         except ValueError:
             return name
+        return stored
 
 
 def is_public(url: str) -> bool:
@@ -64,4 +65,5 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
     def serve(static_file: Any, request: HttpRequest) -> HttpResponseBase:
         if request.method not in {"GET", "HEAD"}:
             return method_not_allowed(request)
-        return WhiteNoiseMiddleware.serve(static_file, request)
+        response: HttpResponseBase = WhiteNoiseMiddleware.serve(static_file, request)
+        return response

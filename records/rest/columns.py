@@ -56,7 +56,8 @@ def select_columns(
     renamed: dict[str, Any] = {name: F(columns[name]) for name in selected if columns[name] != name}
     if "is_deleted" in selected:
         renamed["is_deleted"] = ExpressionWrapper(Q(deleted_at__isnull=False), BooleanField())
-    return queryset.annotate(**renamed).values(*selected)
+    rows: QuerySet[Any, dict[str, Any]] = queryset.annotate(**renamed).values(*selected)
+    return rows
 
 
 @cache

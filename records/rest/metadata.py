@@ -11,7 +11,8 @@ from rest_framework.utils import formatting
 class RecordMetadata(SimpleMetadata):
     def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
         """List the media types that this caller can send and get here: programs send no forms."""
-        return super().determine_metadata(request, view) | {
+        metadata: dict[str, Any] = super().determine_metadata(request, view)
+        return metadata | {
             "renders": [renderer.media_type for renderer in view.get_renderers()],
             "parses": [parser.media_type for parser in view.get_parsers()],
         }

@@ -71,7 +71,7 @@ def check_bounds(body: bytes) -> None:
 class StrictJSONParser(JSONParser):
     """Parse decimal numbers as Decimal, with all digits. NaN and Infinity are passed on to their field."""
 
-    def parse(self, stream, media_type=None, parser_context=None) -> Any:
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         body = stream.read()
         check_bounds(body)
         try:

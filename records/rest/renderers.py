@@ -29,7 +29,7 @@ class ORJSONRenderer(BaseRenderer):
     charset = None  # JSON is UTF-8 by definition (RFC 8259)
     render_style = "text"
 
-    def render(self, data: Any, accepted_media_type=None, renderer_context=None) -> bytes:
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
         context = renderer_context or {}
         response = context.get("response")
         if response is not None and response.exception and not context.get("indent"):
@@ -44,7 +44,7 @@ class ORJSONRenderer(BaseRenderer):
 class StrictContentNegotiation(DefaultContentNegotiation):
     """Return 400, not 404, for an unknown value of the parameter `format`."""
 
-    def filter_renderers(self, renderers, format):  # noqa: A002 — DRF's name
+    def filter_renderers(self, renderers: Any, format: Any) -> Any:  # noqa: A002 - DRF's name
         try:
             return super().filter_renderers(renderers, format)
         except Http404:
@@ -55,24 +55,24 @@ class StrictContentNegotiation(DefaultContentNegotiation):
 class RecordBrowsableAPIRenderer(BrowsableAPIRenderer):
     """DRF's browsable API, with the values of the row in the form of a detail page."""
 
-    def get_default_renderer(self, view):
+    def get_default_renderer(self, view: Any) -> Any:
         return ORJSONRenderer()
 
-    def get_content(self, renderer, data, accepted_media_type, renderer_context) -> str:
+    def get_content(self, renderer: Any, data: Any, accepted_media_type: Any, renderer_context: Any) -> Any:
         content = super().get_content(renderer, data, accepted_media_type, renderer_context)
         return content.decode() if isinstance(content, bytes) else content
 
-    def get_breadcrumbs(self, request) -> list[tuple[str, str]]:
+    def get_breadcrumbs(self, request: Any) -> list[tuple[str, str]]:
         # DRF also tries each path with a trailing slash.
         return [(name, url) for name, url in super().get_breadcrumbs(request) if url == "/" or not url.endswith("/")]
 
-    def get_context(self, data, accepted_media_type, renderer_context) -> dict[str, Any]:
-        context = super().get_context(data, accepted_media_type, renderer_context)
+    def get_context(self, data: Any, accepted_media_type: Any, renderer_context: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
         if getattr(renderer_context["view"], "action", None) != "list":
             context["paginator"] = None
         return context
 
-    def get_rendered_html_form(self, data, view, method, request):
+    def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
         if (
             method in {"PUT", "PATCH"}
             and isinstance(data, dict)

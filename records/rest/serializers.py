@@ -165,7 +165,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer[Any]):
         return {column: [message]} if message else {}
 
     def _unique_errors(self, row: Record, sent: dict[str, Any]) -> dict[str, list[str]]:
-        errors = {}
+        errors: dict[str, list[str]] = {}
         model: Any = type(row)
         for constraint in model._meta.constraints:
             columns = {column_of(model, name) for name in constraint_fields(constraint)}

@@ -58,6 +58,9 @@ class SlidingThrottle(SimpleRateThrottle):
 
     duration: int
     num_requests: int
+    #: Requests of the previous and of the current period.
+    before: float = 0
+    now: float = 0
 
     @property
     def cache(self) -> BaseCache:  # type: ignore[override]
@@ -137,7 +140,7 @@ class SlidingThrottle(SimpleRateThrottle):
         if self.before and room >= 0:
             return max(1, math.ceil(self.duration * (1 - room / self.before) - self.elapsed))
         # In the next period, when the share of this one has become small enough.
-        faded = self.duration * (1 - (self.num_requests - 1) / max(1, number - 1))
+        faded: float = self.duration * (1 - (self.num_requests - 1) / max(1, number - 1))
         return min(self.duration, max(1, math.ceil(self.duration - self.elapsed + faded)))
 
 
@@ -208,7 +211,7 @@ class SharedCounters(BaseCache):
         row = self._execute(statement, delta, self.make_and_validate_key(key, version))
         if row is None:
             raise ValueError(f"There is no counter {key!r}.")
-        return row[0]
+        return int(row[0])
 
     def clear(self) -> None:
         self._execute("DELETE FROM counters")

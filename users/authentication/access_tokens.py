@@ -49,7 +49,7 @@ class AccessTokenAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-class AccessTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class AccessTokenScheme(OpenApiAuthenticationExtension):
     target_class = AccessTokenAuthentication
     name = ["accessToken", "password"]
 

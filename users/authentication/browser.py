@@ -75,7 +75,7 @@ class BrowserSessionAuthentication(SessionAuthentication):
         return (signed_in[0], context.login_session()) if signed_in else None
 
 
-class BrowserSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BrowserSessionScheme(OpenApiAuthenticationExtension):
     target_class = BrowserSessionAuthentication
     name = "browserSession"
 

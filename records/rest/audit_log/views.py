@@ -58,7 +58,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
     default_sort = "-id"
     required_columns: ClassVar[tuple[str, ...]] = ("object_type", "user_id")
 
-    def get_queryset(self) -> QuerySet:
+    def get_queryset(self) -> QuerySet[Any]:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
         return AuditEntry.objects.visible_to(self.request.user)
@@ -154,9 +154,10 @@ class HistoryViewSet(AuditEntryViewSet):
         return known if self.request.user.may("view", AuditEntry) else known - {"request_id"}
 
     def may_see_deleted(self) -> bool:
-        return self.request.user.may("view", self.resource.queryset.model)
+        may_view: bool = self.request.user.may("view", self.resource.queryset.model)
+        return may_view
 
-    def get_queryset(self) -> QuerySet:
+    def get_queryset(self) -> QuerySet[Any]:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
         model = self.resource.queryset.model

@@ -16,7 +16,7 @@ def read_cursor_page(query: ListQuery) -> Page:
     size = read_integer(query.params, "size", default=20, minimum=1, maximum=MAX_PAGE_SIZE)
     salt = f"cursor.{query.queryset.model._meta.label_lower}"
     token = query.params["cursor"]
-    position = Position.from_token(token, query.keys, salt) if token else None
+    position = Position.from_token(str(token), query.keys, salt) if token else None
     rows = _read_rows(query, position, size + 1)
     page = Page(rows[:size], size)
     if position is not None and position.backwards:

@@ -95,7 +95,7 @@ class RowComparison(Func):
         super().__init__(*columns, *(Value(value, key.field) for key, value in zip(keys, values, strict=True)))
         self.operator = operator
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
         parts = [compiler.compile(expression) for expression in self.source_expressions]
         half = len(parts) // 2
         columns, values = (", ".join(sql for sql, _ in side) for side in (parts[:half], parts[half:]))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
 from django.http import QueryDict
 from django.template import loader
 from rest_framework.pagination import BasePagination
@@ -28,7 +27,7 @@ class RecordPagination(BasePagination):
     def __init__(self) -> None:
         self.page = Page()  # the browsable API asks for the links of an error page too
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         params = request.query_params
         serializer_class = view.get_serializer_class()
         names = selected_fields(params, serializer_class, with_deletion=view.lists_deleted())

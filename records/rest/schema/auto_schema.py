@@ -100,7 +100,7 @@ class RecordSchema(AutoSchema):
         return parameters
 
     def _get_filter_parameters(self) -> list[dict[str, Any]]:
-        parameters = super()._get_filter_parameters()
+        parameters: list[dict[str, Any]] = super()._get_filter_parameters()
         serializer = self.get_response_serializers()
         if self.method == "GET" and isinstance(serializer, RecordSerializer) and not self._is_list_view():
             parameters.append(describe_fields(api_columns(type(serializer))))
@@ -108,7 +108,7 @@ class RecordSchema(AutoSchema):
 
     def _resolve_path_parameters(self, variables: list[str]) -> list[dict[str, Any]]:
         """Describe ids as integers or UUIDs. The routes accept any text, so that an invalid id is a 404 in JSON."""
-        parameters = super()._resolve_path_parameters(variables)
+        parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)
         model = getattr(self.view, "path_model", None) or getattr(self.view, "model", None)
         for parameter in parameters:
             if parameter["name"] == "id" and model is not None:
@@ -305,12 +305,14 @@ class RecordSchema(AutoSchema):
             references.append(self._enumeration("NullEnum", {"enum": [None]}))
         meta = self._get_serializer_field_meta(field, direction)
         meta.pop("minLength", None)
-        return meta | ({"allOf": references} if len(references) == 1 else {"oneOf": references})
+        described: dict[str, Any] = meta | ({"allOf": references} if len(references) == 1 else {"oneOf": references})
+        return described
 
     def _enumeration(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         component = ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, schema=schema, object=name)
         self.registry.register_on_missing(component)
-        return component.ref
+        reference: dict[str, Any] = component.ref
+        return reference
 
 
 def registered_serializer(serializer: RecordSerializer) -> Any:

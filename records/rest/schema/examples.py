@@ -1,12 +1,14 @@
 """Examples of field values."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from rest_framework import exceptions, serializers
 
 from records.rest.schema.keywords import describe_bounds
 
-_TYPICAL: list[tuple[type[serializers.Field], Any]] = [
+Field: TypeAlias = "serializers.Field[Any, Any, Any, Any]"
+
+_TYPICAL: list[tuple[type[Field], Any]] = [
     (serializers.BooleanField, True),
     (serializers.UUIDField, "0199a8b2-6c1e-7d0a-9b3f-5f0c8e7d6a42"),
     (serializers.DateTimeField, "2026-10-01T12:00:00Z"),
@@ -17,7 +19,7 @@ _TYPICAL: list[tuple[type[serializers.Field], Any]] = [
 ]
 
 
-def example_of(field: serializers.Field) -> Any:
+def example_of(field: Field) -> Any:
     """Return a value that the field accepts, or None if none can be derived."""
     if isinstance(field, serializers.ChoiceField):
         return next((value for value in field.choices if value not in ("", None)), None)

@@ -91,7 +91,7 @@ DELETION_PROPERTIES: dict[str, dict[str, Any]] = {
 }
 
 
-class ProblemSerializer(serializers.Serializer):
+class ProblemSerializer(serializers.Serializer[Any]):
     class Meta:
         description = "A problem detail (RFC 9457)."
         examples = {

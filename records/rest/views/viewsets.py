@@ -30,7 +30,7 @@ from records.rest.views.identifiers import not_found, parse_id
 MAX_REASON_LENGTH = 200
 REASON_PARAMETER = OpenApiParameter(
     "reason",
-    {"type": "string", "maxLength": MAX_REASON_LENGTH},  # type: ignore[arg-type]
+    {"type": "string", "maxLength": MAX_REASON_LENGTH},
     description="Why; kept with the deleted row.",
 )
 
@@ -104,9 +104,11 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
 
     def get_queryset(self) -> models.QuerySet[Any]:
         if getattr(self, "swagger_fake_view", False):
-            return self.model.objects.none()  # type: ignore[no-any-return]
+            none: models.QuerySet[Any] = self.model.objects.none()
+            return none
         rows = self.model.all_objects.deleted() if self.lists_deleted() else self.model.objects.all()
-        return rows.visible_to(self.request.user)  # type: ignore[no-any-return]
+        visible: models.QuerySet[Any] = rows.visible_to(self.request.user)
+        return visible
 
     def row_id(self) -> Any:
         return parse_id(self.model, self.kwargs[self.lookup_url_kwarg])
