@@ -64,8 +64,6 @@ class UserStocksViewSet(StockViewSet):
 
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if self.action is None:
-            return  # the method is not allowed
         self.user_id = visible_user_id(request, kwargs["id"])
         if self.action == "create" and self.user_id != request.user.pk and not request.user.may("add", Stock):
             raise PermissionDenied
