@@ -5,10 +5,11 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import django
 from django.core.exceptions import ImproperlyConfigured
 from django.http.request import validate_host
 
-from config import __version__, addresses, databases, oauth, secret_key
+from config import __version__, addresses, databases, mail, oauth, secret_key
 from config.env import env
 from config.env_file import load_env_file, refuse_misspelt_names
 
@@ -149,18 +150,19 @@ SERIALIZATION_MODULES = {name: f"records.serialization.{name}" for name in ("jso
 
 # Email
 
-EMAIL_CONFIG = addresses.mail_server("EMAIL_URL", env.str("EMAIL_URL", default="consolemail://"))
-EMAIL_BACKEND = EMAIL_CONFIG["EMAIL_BACKEND"]
-if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
-    EMAIL_BACKEND = "users.smtp.EmailBackend"  # with a deadline
-EMAIL_HOST = EMAIL_CONFIG.get("EMAIL_HOST") or ""
-EMAIL_PORT = EMAIL_CONFIG.get("EMAIL_PORT") or 25
-EMAIL_HOST_USER = EMAIL_CONFIG.get("EMAIL_HOST_USER") or ""
-EMAIL_HOST_PASSWORD = EMAIL_CONFIG.get("EMAIL_HOST_PASSWORD") or ""
-EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
-EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
-EMAIL_FILE_PATH = EMAIL_CONFIG.get("EMAIL_FILE_PATH") or None
-EMAIL_TIMEOUT = 10
+_mail = addresses.mail_server("EMAIL_URL", env.str("EMAIL_URL", default="consolemail://"))
+if django.VERSION >= (6, 1):
+    MAILERS = mail.mailers(_mail)
+else:
+    EMAIL_BACKEND = mail.backend(_mail)
+    EMAIL_HOST = _mail.get("EMAIL_HOST") or ""
+    EMAIL_PORT = _mail.get("EMAIL_PORT") or 25
+    EMAIL_HOST_USER = _mail.get("EMAIL_HOST_USER") or ""
+    EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_PASSWORD") or ""
+    EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
+    EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
+    EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH") or None
+    EMAIL_TIMEOUT = mail.TIMEOUT_SECONDS
 DEFAULT_FROM_EMAIL = addresses.mailbox("DEFAULT_FROM_EMAIL", env.line("DEFAULT_FROM_EMAIL", default="stocks@localhost"))
 
 # Internationalization

@@ -184,7 +184,7 @@ class ModelCode:
     @property
     def string(self) -> str:
         title = self.resource.title
-        return f"self.{title}" if title else f'f"{self.resource.names.verbose} {{self.pk}}"'
+        return f"str(self.{title})" if title else f'f"{self.resource.names.verbose} {{self.pk}}"'
 
 
 def on_delete(field: Field) -> str:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from io import StringIO
 from itertools import chain, repeat
 
+import django
 import pytest
 import requests
 from django.conf import settings as django_settings
@@ -81,6 +82,16 @@ class TLSDrip(Drip):
     beginning = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"  # a handshake of 16 KB, which begins well
 
 
+def send_to(settings, host, port, *, is_encrypted=False):
+    """Set the mail server, in the settings of this version of Django."""
+    if django.VERSION >= (6, 1):
+        options = {"host": host, "port": port, "use_ssl": is_encrypted, "timeout": 10}
+        settings.MAILERS = {"default": {"BACKEND": "users.smtp.EmailBackend", "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND = "users.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_SSL = host, port, is_encrypted
+
+
 @pytest.fixture
 def mail_server(settings):
     """Start a mail server of this kind: `mail_server(Silence)`."""
@@ -92,8 +103,7 @@ def mail_server(settings):
         server.daemon_threads, server.messages, server.released = True, [], threading.Event()
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         servers.append(server)
-        settings.EMAIL_BACKEND = "users.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+        send_to(settings, *server.server_address)
         return server
 
     yield start
@@ -313,8 +323,7 @@ def test_of_many_that_deliver_at_once_each_mail_is_sent_by_one(make_user, waitin
     ("server", "is_encrypted"), [(Silence, False), (Drip, False), (Silence, True), (TLSDrip, True)]
 )
 def test_sending_ends_at_the_deadline(ada, waiting, mail_server, settings, monkeypatch, server, is_encrypted):
-    mail_server(server)
-    settings.EMAIL_USE_SSL = is_encrypted
+    send_to(settings, *mail_server(server).server_address, is_encrypted=is_encrypted)
     monkeypatch.setattr(smtp, "DEADLINE_SECONDS", 0.5)
     Client(ada).post(f"{AUTH}/request-email-verification")
     began = time.monotonic()
