@@ -69,9 +69,10 @@ def mail_server(name: str, url: str) -> dict[str, Any]:
         _check_smtp(name, parts)
         return _mail_config(url) | {"EMAIL_PORT": port or ports[parts.scheme]}
     path = parts.path.strip("/")
-    if parts.scheme == "filemail" and path and not (parts.netloc or parts.query or parts.fragment):
+    has_others = any((parts.netloc, *parts[3:]))
+    if parts.scheme == "filemail" and path and not has_others:
         return _mail_config(url) | {"EMAIL_FILE_PATH": unquote(parts.path)}
-    if parts.scheme in {"consolemail", "memorymail", "dummymail"} and not any((parts.netloc, path, *parts[3:])):
+    if parts.scheme in {"consolemail", "memorymail", "dummymail"} and not path and not has_others:
         return _mail_config(url)
     raise ImproperlyConfigured(
         f"{name} must begin with smtp://, smtp+tls:// or smtp+ssl:// and name a host, or be consolemail:// or "

@@ -21,7 +21,7 @@ class RecordedAction(NamedTuple):
     """How the audit log names changes that are more than the creation, update or deletion of a row."""
 
     action: str
-    by_owner: bool  # record the owner of each row as the user, because nobody is signed in
+    by_owner: bool  # record the owner of each row as the user, for requests without a signed-in user
 
 
 _request: ContextVar[RequestContext | None] = ContextVar("request", default=None)

@@ -17,7 +17,7 @@ class FieldError(NamedTuple):
 
 
 class DomainError(Exception):
-    """An operation was refused for a reason that the user is told."""
+    """An operation was refused. The message is for the user."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

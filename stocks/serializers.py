@@ -63,15 +63,15 @@ class RepriceResultSerializer(serializers.Serializer[Any]):
 class UserHoldingSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="Symbol.")
     positions = serializers.IntegerField(help_text="Active stocks of this symbol.")
-    quantity = serializers.IntegerField(help_text="How many are held in all.")
+    quantity = serializers.IntegerField(help_text="Total quantity.")
     price = serializers.DecimalField(38, 4, help_text="Mean price, weighted by quantity.")
     value = serializers.DecimalField(38, 4, help_text="Quantity × price.")
     share = serializers.FloatField(help_text="Part of the portfolio's value, 0–1.")
 
 
 class UserPortfolioSerializer(serializers.Serializer[Any]):
-    user_id = serializers.IntegerField(help_text="Whose portfolio it is.")
-    positions = serializers.IntegerField(help_text="Active stocks in all.")
-    quantity = serializers.IntegerField(help_text="How many are held in all.")
-    value = serializers.DecimalField(38, 4, help_text="Their value in all.")
+    user_id = serializers.IntegerField(help_text="Id of the user who holds the portfolio.")
+    positions = serializers.IntegerField(help_text="Number of active stocks.")
+    quantity = serializers.IntegerField(help_text="Total quantity.")
+    value = serializers.DecimalField(38, 4, help_text="Total value.")
     by_symbol = UserHoldingSerializer(many=True, help_text="The largest value first.")

@@ -121,6 +121,9 @@ def test_app_url_without_https_is_refused_under_https():
     assert load(**hosts, APP_URL="https://stocks.example.com")["HTTPS"]
 
 
+HOST_AND_PORT = "[_mail['EMAIL_HOST'], _mail['EMAIL_PORT']]"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expression", "expected"),
     [
@@ -136,14 +139,15 @@ def test_app_url_without_https_is_refused_under_https():
             "CORS_ALLOWED_ORIGINS", "https://App.example.com:443/,http://[2001:DB8::0:7]:8080", "CORS_ALLOWED_ORIGINS",
             ["https://app.example.com", "http://[2001:db8::7]:8080"],
         ),
-        ("EMAIL_URL", "smtp://mail.example.com", "[EMAIL_HOST, EMAIL_PORT]", ["mail.example.com", 25]),
-        ("EMAIL_URL", "smtp+tls://mail.example.com", "[EMAIL_PORT, EMAIL_USE_TLS]", [587, True]),
-        ("EMAIL_URL", "smtp+ssl://mail.example.com", "[EMAIL_PORT, EMAIL_USE_SSL]", [465, True]),
+        ("EMAIL_URL", "smtp://mail.example.com", HOST_AND_PORT, ["mail.example.com", 25]),
+        ("EMAIL_URL", "smtp+tls://mail.example.com", "[_mail['EMAIL_PORT'], _mail['EMAIL_USE_TLS']]", [587, True]),
+        ("EMAIL_URL", "smtp+ssl://mail.example.com", "[_mail['EMAIL_PORT'], _mail['EMAIL_USE_SSL']]", [465, True]),
         (
             "EMAIL_URL", "smtp+tls://me@example.com:p%40s%2Fs@[::1]:2525",
-            "[EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, EMAIL_HOST, EMAIL_PORT]", ["me@example.com", "p@s/s", "::1", 2525],
+            f"[_mail['EMAIL_HOST_USER'], _mail['EMAIL_HOST_PASSWORD'], *{HOST_AND_PORT}]",
+            ["me@example.com", "p@s/s", "::1", 2525],
         ),
-        ("EMAIL_URL", "filemail:///var/mails%20here", "EMAIL_FILE_PATH", "/var/mails here"),
+        ("EMAIL_URL", "filemail:///var/mails%20here", "_mail['EMAIL_FILE_PATH']", "/var/mails here"),
         ("DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>", "DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>"),
         ("CACHE_URL", "redis://:p%40ss@cache/1", "CACHES['throttles']['LOCATION']", "redis://:p%40ss@cache/1"),
         ("CACHE_URL", "rediss://cache:6380/0?socket_timeout=1", "CACHES['default']['OPTIONS']['socket_timeout']", 1),

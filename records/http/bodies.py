@@ -1,4 +1,4 @@
-"""Requests whose body the server could not read: refused before any view takes the body for an empty one."""
+"""Requests with a body that the server could not read, which must not be treated as empty."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ from django.http import HttpRequest, HttpResponse
 
 from records.http.problems import problem_response
 
-#: WSGI environ key under which the server reports that it did not read the body.
+#: Key of the WSGI environ under which the server stores an UnreadBodyError.
 UNREAD_BODY = "records.unread_body"
 
 
 class UnreadBodyError(Exception):
-    """The body was too large, too slow or incomplete; status and detail are those of the answer."""
+    """The body was too large, too slow or incomplete. Has the status and detail of the response."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -19,7 +19,7 @@ class UnreadBodyError(Exception):
 
 
 class UnreadBodyMiddleware:
-    """Answer requests whose body the server did not read."""
+    """Refuse requests with a body that the server could not read."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -28,6 +28,6 @@ class UnreadBodyMiddleware:
         error: UnreadBodyError | None = request.META.get(UNREAD_BODY)
         if error is None:
             return self.get_response(request)
-        # The rest of the body is still on its way, and would be read as the next request. HTTP/2 has streams for that.
+        # In HTTP/1 the rest of the body would be read as the next request. HTTP/2 has streams.
         headers = {"Connection": "close"} if request.META["SERVER_PROTOCOL"].startswith("HTTP/1") else {}
         return problem_response(request, error.status, error.detail, headers)

@@ -1,4 +1,4 @@
-"""The admin's messages, in a cookie that no other host can set where HTTPS is on."""
+"""Messages of the admin, in a cookie that no other host can set if HTTPS is on."""
 
 from django.conf import settings
 from django.contrib.messages.storage.cookie import CookieStorage

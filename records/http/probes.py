@@ -1,4 +1,4 @@
-"""Health checks, which ask by whatever address they know."""
+"""Health checks, which use any address in the Host header."""
 
 from django.http import HttpRequest, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
@@ -9,7 +9,7 @@ PROBES = frozenset({"/ping", "/health/live", "/health/ready"})
 class HostCheckMiddleware(CommonMiddleware):
     """Refuse a Host header that ALLOWED_HOSTS does not contain, except from probes, which send an address or nothing.
 
-    Their answers depend on no host and have no links.
+    The responses to probes do not depend on the host and contain no links.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:

@@ -1,4 +1,4 @@
-"""Requests that were refused (403), in the audit log: who tried what on which row."""
+"""Audit entries for refused requests (403): the user, the action and the row."""
 
 import logging
 import time
@@ -21,12 +21,12 @@ from records.models.changes import Change
 
 logger = logging.getLogger(__name__)
 
-# Cap the entries of each caller so that an attacker cannot flood the audit log. The request log has every refusal.
-MOST = 10
+# Cap the entries of each user so that an attacker cannot flood the audit log. The request log has every refusal.
+MAX_ENTRIES = 10
 
 PERIOD = timedelta(minutes=15)
 
-#: Action of a viewset → what the log calls it; every other one that writes is an update.
+#: Action of a viewset → action of the entry; other writes are updates.
 VIEWSET_ACTIONS = {
     "create": "create",
     "destroy": "delete",
@@ -36,10 +36,10 @@ VIEWSET_ACTIONS = {
     "undo_request": "undo",
 }
 
-#: End of the name of an admin page → what the log calls it.
+#: End of the name of an admin page → action of the entry.
 ADMIN_PAGES = {"password_change": "password_change", "_add": "create", "_delete": "delete", "logout": "logout"}
 
-#: Action of an admin list → what the log calls it.
+#: Action of an admin list → action of the entry.
 ADMIN_ACTIONS = {
     "delete_selected": "delete",
     "restore_selected": "restore",
@@ -50,9 +50,9 @@ ADMIN_ACTIONS = {
 
 
 class RefusalMiddleware:
-    """Records each 403, whoever answered so: the API, the admin or the CSRF check.
+    """Record each 403 of the API, the admin and the CSRF check.
 
-    It runs outside of the view and its transaction, which the refusal rolled back.
+    It runs outside of the transaction of the view, which is rolled back.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -63,13 +63,13 @@ class RefusalMiddleware:
         if response.status_code == 403:
             try:
                 record_refusal(request)
-            except Exception:  # the answer is right without its entry, and the database or the cache may be down
+            except Exception:  # the response is valid without the entry, and the database or the cache may be down
                 logger.exception("A refusal could not be recorded.")
         return response
 
 
 class Target(NamedTuple):
-    """What was tried: the action as the log calls it, on rows of `model`, and the key of the row as it was sent."""
+    """The action of an entry, the model, and the key of the row as it was sent."""
 
     action: str
     model: type[models.Model]
@@ -77,32 +77,32 @@ class Target(NamedTuple):
 
 
 def record_refusal(request: HttpRequest) -> None:
-    """Write a failure to the audit log, up to MOST of each caller in PERIOD."""
-    # Without a CSRF token DRF takes the caller for nobody; the session still tells whose browser sent the request.
-    caller = context.actor_id() or getattr(context.login_session(), "user_id", None)
-    target = _target(request, caller)
-    if target is None or not _has_room(caller):
+    """Write a failure to the audit log, up to MAX_ENTRIES for each user in PERIOD."""
+    # Without a CSRF token DRF sets an anonymous user, but the session identifies the browser.
+    user_id = context.actor_id() or getattr(context.login_session(), "user_id", None)
+    target = _target(request, user_id)
+    if target is None or _is_capped(user_id):
         return
     model, change = _row(target)
-    AuditEntry.objects.record(model, target.action, [change], outcome=AuditEntry.Outcome.FAILURE, user_id=caller)
+    AuditEntry.objects.record(model, target.action, [change], outcome=AuditEntry.Outcome.FAILURE, user_id=user_id)
 
 
-def _has_room(user_id: int | None) -> bool:
-    # All callers without an account are counted as one: addresses cost nothing.
+def _is_capped(user_id: int | None) -> bool:
+    # All anonymous users share one counter, because addresses are cheap.
     period = PERIOD.total_seconds()
     cache, key = caches["throttles"], f"refusals:{user_id or 'anonymous'}:{time.time() // period:.0f}"
     cache.add(key, 0, period)
     try:
         count = cache.incr(key)
-    except ValueError:  # expired between the two
-        return True
-    if count == MOST + 1:
+    except ValueError:  # the counter expired in between
+        return False
+    if count == MAX_ENTRIES + 1:
         logger.warning("User %s was refused often: further refusals are in the request log only.", user_id or "-")
-    return count <= MOST
+    return count > MAX_ENTRIES
 
 
-def _target(request: HttpRequest, caller: int | None) -> Target | None:
-    """Return what the request was about; None if its failure is recorded elsewhere or it reached no view."""
+def _target(request: HttpRequest, user_id: int | None) -> Target | None:
+    """Return the target of the request; None if its failure is recorded elsewhere or it reached no view."""
     match = request.resolver_match
     if match is None:
         return None
@@ -110,17 +110,19 @@ def _target(request: HttpRequest, caller: int | None) -> Target | None:
     if model_admin is not None:
         return _admin_target(request, match, model_admin.model)
     if view_class is not None and not view_class.authentication_classes:
-        return None  # signing in and the like, which record their own failures
+        return None  # the endpoints of accounts, which record their failures
     if getattr(view_class, "queryset", None) is not None:
         return _viewset_target(request, match)
-    page = str(match.url_name or "")
-    action = next((name for end, name in ADMIN_PAGES.items() if page.endswith(end)), "update")
-    action = _unless_read(request, action)
-    return Target(action, get_user_model(), str(caller) if caller and action != "view" else None)
+    action = _unless_read(request, _page_action(str(match.url_name or "")))
+    return Target(action, get_user_model(), str(user_id) if user_id and action != "view" else None)
+
+
+def _page_action(name: str) -> str:
+    return next((action for end, action in ADMIN_PAGES.items() if name.endswith(end)), "update")
 
 
 def _model_admin(view: Any) -> Any:
-    """Return the ModelAdmin that serves a page: Django names it on the view, but not on the password form."""
+    """Return the ModelAdmin of a page. Django sets it on every view but the password form."""
     while view is not None:
         model_admin = getattr(view, "model_admin", None) or getattr(view, "__self__", None)
         if hasattr(model_admin, "model"):
@@ -143,7 +145,7 @@ def _viewset_target(request: HttpRequest, match: Any) -> Target:
 def _admin_target(request: HttpRequest, match: Any, model: type[models.Model]) -> Target:
     page = match.url_name
     key = match.kwargs.get("object_id") or match.kwargs.get("id")
-    action = next((name for end, name in ADMIN_PAGES.items() if page.endswith(end)), "update")
+    action = _page_action(page)
     if page.endswith("changelist") and request.method == "POST":
         action = ADMIN_ACTIONS.get(request.POST.get("action", ""), "update")
         selected = request.POST.getlist("_selected_action")
@@ -156,20 +158,20 @@ def _unless_read(request: HttpRequest, action: str) -> str:
 
 
 def _row(target: Target) -> tuple[type[models.Model], Change]:
-    """Return the row that exists by this key, and whose it is; for an entry of the log the row that it is about."""
+    """Return the model, key and owner of the row; for an undo, of the row that the entry is about."""
     model: Any = target.model
     owned_by = getattr(model, "owned_by", None)
-    is_undone = target.action == "undo"  # the row that counts is the one that the entry is about
+    is_undone = target.action == "undo"
     columns = ["object_type", "object_id", "owner_id"] if is_undone else ["pk", owned_by or "pk"]
     try:
         key = model._meta.pk.to_python(target.key) if target.key else None
         rows = getattr(model, "all_objects", model._default_manager)
-        found = rows.filter(pk=key).values_list(*columns).first() if key is not None else None
+        row = rows.filter(pk=key).values_list(*columns).first() if key is not None else None
     except (ValidationError, ValueError, OverflowError, DataError):
-        found = None  # no row can have it
-    if found is None:
+        row = None  # no row can have this key
+    if row is None:
         return model, Change(None)
     if is_undone:
-        kinds = {kind._meta.db_table: kind for kind in apps.get_models()}
-        return kinds.get(found[0], model), Change(*found[1:])
-    return model, Change(found[0], found[1] if owned_by else None)
+        models_by_table = {kind._meta.db_table: kind for kind in apps.get_models()}
+        return models_by_table.get(row[0], model), Change(*row[1:])
+    return model, Change(row[0], row[1] if owned_by else None)

@@ -1,4 +1,4 @@
-"""Static files, by WhiteNoise: for browsers only, and also where nobody has collected them."""
+"""Static files, served by WhiteNoise, whether or not they were collected."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,12 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 from records.http.problems import method_not_allowed
 
-#: What is made for this service and for debuggers.
+#: Files that are not for browsers.
 MANIFEST, SOURCE_MAP = "staticfiles.json", ".map"
 
 
 class StaticFilesStorage(CompressedManifestStaticFilesStorage):
-    """Name a file by its hash where it is collected, and plainly where it is not."""
+    """Name a file by its hash if it is collected, else by its plain name."""
 
     def stored_name(self, name: str) -> str:
         try:
@@ -32,9 +32,9 @@ def is_public(url: str) -> bool:
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
-    """Serve collected files, and those that are not collected from where they are installed.
+    """Serve collected files, and other files from where they are installed.
 
-    Hidden files, the list of all files and source maps are not for browsers.
+    Hidden files, the manifest and source maps are not served.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
 
     def add_cache_headers(self, headers: Any, path: str, url: str) -> None:
         super().add_cache_headers(headers, path, url)
-        # WhiteNoise has one tag for the file and its compressed variants, which a strong one must not be.
+        # WhiteNoise has one tag for a file and its compressed variants, which only a weak tag may be.
         stat = os.stat(path)
         headers["ETag"] = f'W/"{int(stat.st_mtime):x}-{stat.st_size:x}"'
 

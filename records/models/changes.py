@@ -9,7 +9,7 @@ from django.dispatch import Signal
 
 
 class Change(NamedTuple):
-    """A row, whose it is, and its changed fields: `{"price": [175.5, 190.25]}`, old value and new."""
+    """A change of a row: its key, its owner, and its columns with old and new value: `{"price": [175.5, 190.25]}`."""
 
     object_id: Any
     owner_id: int | None = None

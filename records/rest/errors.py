@@ -111,19 +111,26 @@ def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
     if isinstance(detail, dict):
         flat: dict[str, list[str]] = {}
         for key, value in detail.items():
-            # An error of a nested object belongs to the field that contains it.
-            own = excerpt(str(key), MAX_TEXT_LENGTH)
-            path = name if key == GENERAL and name else f"{name}.{own}" if name else own
-            flat |= _flatten(value, path)
+            flat |= _flatten(value, _dotted(name, excerpt(str(key), MAX_TEXT_LENGTH)))
         return flat
     if isinstance(detail, list):
-        texts = [_text(item) for item in islice(detail, MAX_ERRORS) if not isinstance(item, (dict, list))]
-        flat = {name or GENERAL: texts} if texts else {}
-        for index, item in enumerate(detail):
-            if isinstance(item, (dict, list)):
-                flat |= _flatten(item, f"{name}.{index}" if name else str(index))
-        return flat
+        return _flatten_list(detail, name)
     return {name or GENERAL: [_text(detail)]}
+
+
+def _flatten_list(details: list[Any], name: str) -> dict[str, list[str]]:
+    texts = [_text(item) for item in islice(details, MAX_ERRORS) if not isinstance(item, (dict, list))]
+    flat = {name or GENERAL: texts} if texts else {}
+    for index, item in enumerate(details):
+        if isinstance(item, (dict, list)):
+            flat |= _flatten(item, _dotted(name, str(index)))
+    return flat
+
+
+def _dotted(name: str, key: str) -> str:
+    if key == GENERAL and name:
+        return name  # an error of a nested object belongs to the field that contains it
+    return f"{name}.{key}" if name else key
 
 
 def _text(detail: Any) -> str:

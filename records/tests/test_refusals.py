@@ -218,18 +218,18 @@ def test_group_is_named_by_its_key(browser, clerk):
 
 
 def test_each_caller_has_so_many_entries_only(clerk, stranger, owner):
-    for _ in range(refusals.MOST + 5):
+    for _ in range(refusals.MAX_ENTRIES + 5):
         assert clerk.delete(f"{USERS}/{owner.user.pk}").status_code == 403
-    assert len(failures()) == refusals.MOST
+    assert len(failures()) == refusals.MAX_ENTRIES
     stranger.get(LOG)
-    assert len(failures()) == refusals.MOST + 1
+    assert len(failures()) == refusals.MAX_ENTRIES + 1
 
 
 def test_callers_without_an_account_share_theirs(db):
     browser = Browser(enforce_csrf_checks=True)
-    for number in range(refusals.MOST + 5):
+    for number in range(refusals.MAX_ENTRIES + 5):
         browser.post("/api/login", {}, REMOTE_ADDR=f"198.51.100.{number}")
-    assert len(failures()) == refusals.MOST
+    assert len(failures()) == refusals.MAX_ENTRIES
 
 
 def test_what_is_not_logged_costs_no_query(clerk, owner):
@@ -238,7 +238,7 @@ def test_what_is_not_logged_costs_no_query(clerk, owner):
             clerk.delete(f"{USERS}/{owner.user.pk}")
         return len(queries)
 
-    first, *_, last = [count() for _ in range(refusals.MOST + 1)]
+    first, *_, last = [count() for _ in range(refusals.MAX_ENTRIES + 1)]
     assert first == last + 2  # whose row it is, and the entry
 
 

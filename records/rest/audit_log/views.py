@@ -173,8 +173,10 @@ class HistoryViewSet(AuditEntryViewSet):
         if is_new_owner and not self.may_view_rows:
             # So do the old values of that change.
             row["changes"] = {name: [None, new] for name, (_, new) in row["changes"].items()}
-        if self.may_view_audit_log:
-            return
+        if not self.may_view_audit_log:
+            self._hide_details(row)
+
+    def _hide_details(self, row: dict[str, Any]) -> None:
         if row["user_id"] != self.request.user.pk:
             # Address and request id are visible to the actor and to administrators only.
             row.update({name: None for name in ("ip", "request_id") if name in row})

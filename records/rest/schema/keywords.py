@@ -60,12 +60,19 @@ def _bounds(field: Any, *, is_integer: bool) -> tuple[list[Bound], list[Bound]]:
             low.append((limit, False))
         elif isinstance(validator, validators.MaxValueValidator):
             high.append((limit, False))
-    digits, places = getattr(field, "max_digits", None), getattr(field, "decimal_places", None)
-    if digits is not None and places is not None:
-        # Every client represents a power of ten exactly, but not 99999999999.9999.
-        high.append((10 ** (digits - places), True))
-        low.append((-(10 ** (digits - places)), True))
+    if (bound := _digits_bound(field)) is not None:
+        high.append((bound, True))
+        low.append((-bound, True))
     return low, high
+
+
+def _digits_bound(field: Any) -> int | None:
+    """Return the exclusive bound of a decimal field: clients represent a power of ten exactly, not 99999999999.9999."""
+    digits, places = getattr(field, "max_digits", None), getattr(field, "decimal_places", None)
+    if digits is None or places is None:
+        return None
+    bound: int = 10 ** (digits - places)
+    return bound
 
 
 def _number(limit: Any) -> int | float:

@@ -50,14 +50,17 @@ def pattern(field: Any, *, may_be_blank: bool = True) -> str:
     main = next((regex for regex in required if _is_whole(regex)), None)
     others = [regex for regex in required if regex != main]
     if main is None:
-        refused = characters + NUL
-        # Trimmed texts must contain a character that is not blank. Some languages count control characters as blank.
-        main = f"^[^{refused}]*$" if may_be_blank else rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
+        main = _any_text(characters + NUL, may_be_blank=may_be_blank)
     elif characters:
         forbidden.append(f"[{characters}]")
     ahead = [f"(?={regex[1:]})" if _is_whole(regex) else rf"(?=[\s\S]*(?:{regex}))" for regex in others]
     ahead += [rf"(?![\s\S]*(?:{regex}))" for regex in forbidden]
     return f"^{''.join(ahead)}{main[1:]}"
+
+
+def _any_text(refused: str, *, may_be_blank: bool) -> str:
+    # Trimmed texts must contain a character that is not blank. Some languages count control characters as blank.
+    return f"^[^{refused}]*$" if may_be_blank else rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
 
 
 def describe_text(schema: dict[str, Any], field: Any, *, is_request: bool) -> None:
