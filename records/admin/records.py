@@ -85,8 +85,8 @@ class RecordAdmin(LargeTableAdmin):
 
     # Deletion and restoring
 
-    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        actions = super().get_actions(request, *args, **kwargs)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        actions = super().get_actions(request, action_location)
         if not self.is_soft or not self.has_change_permission(request):
             actions.pop("restore_selected", None)
         return actions

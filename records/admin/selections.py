@@ -1,6 +1,7 @@
 """Actions on selected rows, and deletion with a confirmation page of bounded size."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
@@ -43,11 +44,12 @@ def is_across(request: HttpRequest) -> bool:
 class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Run actions on any number of rows, all or nothing, and ask for confirmation in a page of bounded size."""
 
-    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the actions, with our own deletion. Django 6.1 passes `action_location`."""
-        actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Return the actions, with a deletion of our own. Django 6.1 passes `action_location`."""
+        options = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = super().get_actions(request, **options)
         if action := actions.get("delete_selected"):
-            actions["delete_selected"] = (type(self).delete_selected, *action[1:])
+            actions["delete_selected"] = _with_function(action, type(self).delete_selected)
         return actions
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
@@ -179,3 +181,8 @@ class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
         lacking = set() if is_permitted else {self.opts.verbose_name}
         conflicts = (conflict_messages(request) or {}).values()
         return sample, counts, lacking, [*self.deletion_obstacles(rows), *chain.from_iterable(conflicts)]
+
+
+def _with_function(action: Any, function: Callable[..., Any]) -> Any:
+    """Return the action with another function: a tuple before Django 6.1, a dataclass since."""
+    return (function, *action[1:]) if isinstance(action, tuple) else replace(action, func=function)

@@ -24,6 +24,7 @@ class ExactXMLGenerator(SimplerXMLGenerator):
 
 class Serializer(NaturalSystemKeysMixin, xml_serializer.Serializer):
     def start_serialization(self) -> None:
+        self.indent_level = 0  # used since Django 6.1
         stream: Any = self.stream
         self.xml = ExactXMLGenerator(stream, self.options.get("encoding", settings.DEFAULT_CHARSET))
         self.xml.startDocument()
