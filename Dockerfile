@@ -1,12 +1,13 @@
-# Two stages: what builds stays behind, the image that runs holds the packages and the code.
+# Two stages: the build tools stay in the first, and the image has the packages and the code only.
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install -r requirements.txt
+# The packages of the service in the versions of requirements.txt, which also lists those of the test suite.
+COPY requirements.in requirements.txt ./
+RUN /venv/bin/pip install -r requirements.in -c requirements.txt
 WORKDIR /app
 COPY . .
-# As at every start, where it then finds nothing to do.
+# `serve` collects static files too if they have changed; here it is done once, so that containers start faster.
 RUN /venv/bin/python manage.py shell -c "from config.management.commands.serve import Command; Command().collect_static()" \
     && rm -rf var/secret_key var/db.sqlite3*
 

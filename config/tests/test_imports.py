@@ -12,6 +12,7 @@ MODULES = sorted(path for app in APPS for path in Path(settings.BASE_DIR, app).g
 OPTIONAL = {
     "h2",
     "hypothesis",
+    "inflect",
     "openapi_schema_validator",
     "openapi_spec_validator",
     "playwright",

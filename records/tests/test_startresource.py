@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from conftest import import_or_skip
 from records.scaffold import naming, project
 from records.scaffold.errors import SpecificationError
 from records.scaffold.model_code import ModelCode
@@ -15,6 +16,8 @@ from records.scaffold.naming import SQL_RESERVED, Names
 from records.scaffold.project import SETTINGS, URLS, Change, registered, unregistered
 from records.scaffold.reader import read_fields
 from records.scaffold.resource import Resource
+
+import_or_skip("inflect")
 
 BASE = Path(settings.BASE_DIR)
 
