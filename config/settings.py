@@ -275,6 +275,10 @@ TEMPLATES = [
     },
 ]
 
+# Testing
+
+TEST_RUNNER = "config.pytest_runner.PytestRunner"  # `manage.py test` runs pytest
+
 # Authentication
 
 AUTH_USER_MODEL = "users.User"
