@@ -20,14 +20,19 @@ test: $(VENV)/dev
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev
-	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . && $(BIN)/python -m mypy .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m codespell_lib
+	@$(BIN)/python .ci/docstrings.py config records users stocks
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()' --no-logo
+	@$(BIN)/python -m mypy .
 
 format: $(VENV)/dev
 	@$(BIN)/python -m ruff check --fix-only -q . ; $(BIN)/python -m ruff format .
 
 lock: $(VENV)/dev  ## exact versions of everything, after a change of a .in file
 	@$(BIN)/python -m pip install -qq uv
-	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements.in -o requirements.txt
+	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements.in requirements-test.in -o requirements.txt
 	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements-dev.in -o requirements-dev.txt
 
 clean:
