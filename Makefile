@@ -1,25 +1,25 @@
-# Everything that a developer or a server needs, on a machine with Python 3.11, make and git.
+# Commands for developers and servers. They need Python 3.11, make and git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Scripts of packages have the path of the checkout in their first line, where it may not be read as meant: python -m.
+# Packages are run by `python -m`: their scripts fail where the path of the checkout contains spaces or is too long.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: serve dev env test lint format types lock clean
 
-serve: $(VENV)/serve  ## install, migrate, seed, make an admin, serve
+serve: $(VENV)/serve  ## install, migrate, seed, create an administrator, serve
 	@exec $(BIN)/python manage.py serve
 
-dev: $(VENV)/dev  ## the same, restarting on every change, with readable errors
+dev: $(VENV)/dev  ## the same, with restarts on every change and readable errors
 	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py serve --reload
 
-env:  ## a .env with generated secrets, for serve and docker compose; POSTGRES_PORT=… where 5432 is taken
+env:  ## write .env with generated secrets, for serve and docker compose; POSTGRES_PORT=… chooses another port
 	@"$(PYTHON)" config/write_env.py
 
-test: $(VENV)/dev
+test: $(VENV)/dev  ## run the tests; ARGS='-k paging' selects some
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/dev
+lint: $(VENV)/dev  ## check style, spelling, docstrings, imports and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m codespell_lib
@@ -27,10 +27,10 @@ lint: $(VENV)/dev
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()' --no-logo
 	@$(BIN)/python -m mypy .
 
-format: $(VENV)/dev
+format: $(VENV)/dev  ## fix style
 	@$(BIN)/python -m ruff check --fix-only -q . ; $(BIN)/python -m ruff format .
 
-lock: $(VENV)/dev  ## exact versions of everything, after a change of a .in file
+lock: $(VENV)/dev  ## pin all versions again, after a change of a .in file
 	@$(BIN)/python -m pip install -qq uv
 	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements.in requirements-test.in -o requirements.txt
 	@$(BIN)/python -m uv pip compile -q --python-version 3.11 --no-header requirements-dev.in -o requirements-dev.txt
@@ -40,8 +40,8 @@ clean:
 
 $(VENV)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "Error: Python 3.11 or newer is needed, and '$(PYTHON)' is not it: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -m venv $(VENV) || { echo "Error: no virtual environment could be made: is python3-venv installed?" >&2; exit 1; }
+		{ echo "Error: Python 3.11 or newer is required, but '$(PYTHON)' is not: make $(or $(MAKECMDGOALS),serve) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "Error: Cannot create a virtual environment: is python3-venv installed?" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/serve: requirements.txt | $(VENV)/python

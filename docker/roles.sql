@@ -1,7 +1,7 @@
--- A role for the service that can use the tables and not alter them; the role that runs migrations owns them.
--- Run it once with psql 14 or newer, in the service's database, as a role that may create roles:
+-- Create a role for the service that can use the tables but not alter them. The role that runs migrations owns them.
+-- Run with psql 14 or newer, in the service's database, as a role that may create roles:
 --     POSTGRES_PASSWORD=… psql -v service=stocks_service -v owner=stocks -f docker/roles.sql stocks
--- The owner is whoever runs it if not named. It does no harm to run it again.
+-- The owner defaults to the current user. Running it again has no further effect.
 \set ON_ERROR_STOP on
 \if :{?service}
 \else
@@ -21,12 +21,12 @@ SELECT format('CREATE ROLE %I LOGIN', :'service')
 
 SELECT current_database() AS database \gset
 GRANT CONNECT ON DATABASE :"database" TO :"service";
--- A temporary table or an object of its own could stand in for one of ours.
+-- The service could shadow a table by a temporary one or by an object in the schema.
 REVOKE TEMPORARY ON DATABASE :"database" FROM PUBLIC;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO :"service";
 
--- The tables that are there, and those that migrations will create.
+-- Existing tables, and those that migrations will create.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"service";
 GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO :"service";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
