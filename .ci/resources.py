@@ -1,4 +1,4 @@
-"""Makes resources in a copy of the project, proves them on SQLite and on the PostgreSQL of the argument, takes them back.
+"""Create resources in a copy of the project, test them on SQLite and on the given PostgreSQL, and remove them.
 
 Usage: resources.py postgres://…
 """
@@ -18,7 +18,7 @@ import requests
 
 PROJECT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct-horse-7-battery"
-#: As one would write them, with what is sent to each; {Category} is the id of the category that was made before.
+#: Arguments of startresource, each with the body of a POST; {Category} is the id of the category that was created before.
 RESOURCES = [
     ("Item title:str description:text? owner:user --searchable", {"title": "Lamp"}),
     (
@@ -42,7 +42,7 @@ RESOURCES = [
         "owner:user --soft-delete --searchable --admin --slug --public",
         {"title": "Robot", "code": "R1", "category_id": "{Category}", "data": {"legs": [2, None]}},
     ),
-    # The same types, required, by model permissions; a plural that no rule makes.
+    # The same types, required, without an owner; an irregular plural.
     (
         "Person nick:str! bio:text age:int height:float! wage:decimal! is_tall:bool born_at:datetime! born_on:date! "
         "token:uuid! extra:json mail:email! site:url! mood:choice(happy,sad,1,x) boss:fk(users.User) --searchable --admin",
@@ -52,12 +52,12 @@ RESOURCES = [
             "extra": [], "mail": "ada@example.com", "site": "https://example.com", "mood": "1", "boss_id": "{me}",
         },
     ),
-    # Two words, and references within what belongs to one person.
+    # A name of two words, and references between rows of one owner.
     (
         "OrderLine gadget:fk(gadgets.Gadget) item:fk(items.Item)! task:fk(tasks.Task)? amount:int owner:user --soft-delete",
         {"gadget_id": "{Gadget}", "item_id": "{Item}", "amount": 2},
     ),
-    # What a house of stocks would have: names near those of the house, references to its stocks.
+    # Resources of a broker: names close to those of the project, and references to stocks.
     ("Portfolio name:str! is_main:bool owner:user --searchable --admin", {"name": "Pension"}),
     (
         "Holding portfolio:fk(portfolios.Portfolio) stock:fk(stocks.Stock) amount:decimal owner:user",
@@ -79,7 +79,7 @@ RESOURCES = [
 
 
 def run(*command: str, refused: bool = False, **environment: str) -> str:
-    """What the command prints; the end of all where it fails, or where it should and does not."""
+    """Return the output of a command; exit if it fails, or if `refused` and it succeeds."""
     done = subprocess.run(command, env=os.environ | environment, text=True, capture_output=True)
     if (done.returncode != 0) != refused:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
@@ -111,7 +111,7 @@ def copy_to(folder: Path) -> None:
 
 
 def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
-    """Each resource by its API and its pages in the admin, as their users find them."""
+    """Use each resource through its API and its admin pages."""
     url = f"http://127.0.0.1:{port}"
     login = requests.post(f"{url}/api/v1/auth/login", data={"username": "root", "password": PASSWORD}, timeout=30)
     api = requests.Session()
@@ -131,7 +131,7 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
         ids[name] = row["id"]
         assert row == row | body, (row, body)
         if "--slug" in line:
-            # What is unique besides needs another value.
+            # Other unique fields need another value.
             again = body | ({"code": "R2"} if "code" in body else {})
             assert expect(api.post(f"{url}{path}", json=again), 201).json()["slug"] == f"{row['slug']}-2"
         assert expect(api.get(f"{url}{path}/{row['id']}"), 200).json() == row
@@ -186,7 +186,7 @@ def main(postgres: str) -> None:
         for command in ("init -q", "add -A", "-c user.name=ci -c user.email=ci@example.com commit -qm start"):
             run("git", *command.split())
 
-        step("Shown, and nothing written")
+        step("Dry run")
         assert "+class Item(Record)" in manage("startresource", *words(RESOURCES[0][0]), "--dry-run")
         assert run("git", "status", "--porcelain") == ""
 
@@ -207,25 +207,25 @@ def main(postgres: str) -> None:
         for number, database in enumerate([f"sqlite:///{quote(name)}/var/resources.sqlite3", postgres]):
             kind = database.partition(":")[0]
             os.environ |= {"DATABASE_URL": database, "SECRET_KEY": secrets.token_urlsafe(64)}
-            step(f"Their tests, and those of every record, on {kind}")
+            step(f"Tests on {kind}")
             run(sys.executable, "-m", "pytest", *apps, "records/tests/test_audit.py", ".ci/every_resource.py")
-            step(f"Migrated, and walked through, on {kind}")
+            step(f"API and admin on {kind}")
             Path("var").mkdir(exist_ok=True)
             manage("migrate", "-v", "0")
             manage("createsuperuser", "--noinput", "--username", "root", "--email", "root@example.com",
                    DJANGO_SUPERUSER_PASSWORD=PASSWORD)  # fmt: skip
             serve_and_walk(routes, str(18431 + number))
-            step(f"Kept while there are rows, on {kind}")
+            step(f"Resources with rows are not removed on {kind}")
             assert "The table notes has 1 row" in manage("removeresource", "Note", refused=True)
             assert "categories is used by" in manage("removeresource", "Category", refused=True)
             assert set(apps) == {path.name for path in Path().iterdir()} & set(apps)
-            step(f"One taken back and made again, on {kind}")
+            step(f"Remove and create again on {kind}")
             purge("notes")
             manage("removeresource", "Note")
             manage("startresource", *words(RESOURCES[-1][0]))
             manage("migrate", "-v", "0")
 
-        step("Taken back, the last first")
+        step("Remove all in reverse order")
         purge(*apps[::-1])
         for line, _ in RESOURCES[::-1]:
             manage("removeresource", name_of(line))
