@@ -1,4 +1,4 @@
-"""What every resource of startresource has from records: run by resources.py, where it has made some."""
+"""Tests of behaviour that generated resources inherit from records. resources.py runs them in its copy."""
 
 import pytest
 from categories.models import Category
@@ -30,7 +30,7 @@ from users.models import User
 pytestmark = pytest.mark.django_db
 
 
-def test_what_is_in_use_is_not_deleted(superuser):
+def test_row_in_use_cannot_be_deleted(superuser):
     product = make_product()
     answer = superuser.delete(f"/api/v1/categories/{product.category_id}")
     assert (answer.status_code, answer.json()["detail"]) == (409, "The category is in use by 1 product.")
@@ -40,21 +40,21 @@ def test_what_is_in_use_is_not_deleted(superuser):
     assert Category.objects.filter(pk=product.category_id).exists()
 
 
-def test_optional_reference_is_emptied(superuser, owner):
+def test_optional_reference_becomes_null(superuser, owner):
     gadget = make_gadget(owner.user, category_id=make_category().pk)
     assert superuser.delete(f"/api/v1/categories/{gadget.category_id}").status_code == 204
     stored = Gadget.objects.get(pk=gadget.pk)
     assert (stored.category_id, stored.version) == (None, 2)
 
 
-def test_creation_that_is_in_use_is_not_undone(superuser):
+def test_creation_of_row_in_use_cannot_be_undone(superuser):
     category = superuser.post("/api/v1/categories", {"name": "Chairs"})
     make_product(category_id=category.json()["id"])
     answer = superuser.post("/api/v1/admin/audit-logs/undo", {"request_id": category.headers["X-Request-ID"]})
     assert (answer.status_code, "in use by 1 product" in answer.json()["detail"]) == (409, True)
 
 
-def test_rows_of_a_deleted_user_vanish_and_come_back(superuser, owner):
+def test_rows_are_deleted_and_restored_with_their_owner(superuser, owner):
     item, gadget = make_item(owner.user), make_gadget(owner.user)
     paths = [f"/api/v1/items/{item.pk}", f"/api/v1/gadgets/{gadget.pk}"]
     owner.user.delete()
@@ -63,26 +63,26 @@ def test_rows_of_a_deleted_user_vanish_and_come_back(superuser, owner):
     assert [superuser.get(path).status_code for path in paths] == [200, 200]
 
 
-def test_rows_of_a_purged_user_are_gone(owner):
+def test_rows_are_purged_with_their_owner(owner):
     line = make_order_line(owner.user)
     User.objects.filter(pk=owner.user.pk).purge()
     assert not Item.objects.filter(pk=line.item_id).exists()
     assert not Gadget.all_objects.exists()
 
 
-def test_what_the_caller_does_not_see_they_cannot_refer_to(owner):
+def test_user_cannot_refer_to_invisible_row(owner):
     category = make_category()
     answer = owner.post("/api/v1/gadgets", gadget_values(owner.user, category_id=str(category.pk)))
     assert answer.json()["errors"] == {"category_id": [f"Category with ID {category.pk} not found"]}
 
 
-def test_reference_that_stays_is_not_asked_again(owner):
+def test_unchanged_reference_is_not_validated_again(owner):
     gadget = make_gadget(owner.user, category_id=make_category().pk)
     changed = {"category_id": str(gadget.category_id), "title": "Other"}
     assert owner.patch(f"/api/v1/gadgets/{gadget.pk}", changed).status_code == 200
 
 
-def test_row_does_not_move_away_from_what_it_refers_to(superuser, owner, stranger):
+def test_row_cannot_move_to_another_owner_than_its_references(superuser, owner, stranger):
     line = make_order_line(owner.user)
     answer = superuser.patch(f"/api/v1/order-lines/{line.pk}", {"user_id": stranger.user.pk})
     assert (answer.status_code, sorted(answer.json()["errors"])) == (400, ["gadget_id", "item_id"])
@@ -91,13 +91,13 @@ def test_row_does_not_move_away_from_what_it_refers_to(superuser, owner, strange
         line.full_clean()
 
 
-def test_staff_refer_to_rows_of_the_owner_they_name(superuser, owner):
+def test_staff_refer_to_rows_of_the_named_owner(superuser, owner):
     values = order_line_values(owner.user)
     assert superuser.post("/api/v1/order-lines", values).status_code == 400
     assert superuser.post("/api/v1/order-lines", values | {"user_id": owner.user.pk}).status_code == 201
 
 
-def test_what_is_unique_is_so_for_each_owner(owner, stranger):
+def test_unique_field_is_unique_for_each_owner(owner, stranger):
     values = gadget_values(owner.user) | {"code": "R1"}
     assert owner.post("/api/v1/gadgets", values).status_code == 201
     again = gadget_values(owner.user) | {"code": "R1"}
@@ -105,7 +105,7 @@ def test_what_is_unique_is_so_for_each_owner(owner, stranger):
     assert stranger.post("/api/v1/gadgets", again | {"helper_id": None}).status_code == 201
 
 
-# What refers to stocks
+# Rows that refer to stocks
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def statuses(client, *rows):
     return [client.get(f"/api/v1/{paths[type(row)]}/{row.pk}").status_code for row in rows]
 
 
-def test_what_refers_to_a_stock_goes_with_it_and_comes_back(superuser, owner, stock, order):
+def test_referring_rows_are_deleted_and_restored_with_a_stock(superuser, owner, stock, order):
     transaction = make_transaction(owner.user, stock_id=stock.pk, filled_id=order.pk)
     holding = make_holding(owner.user, stock_id=stock.pk)
     assert owner.delete(f"/api/v1/stocks/{stock.pk}").status_code == 204
@@ -133,7 +133,7 @@ def test_what_refers_to_a_stock_goes_with_it_and_comes_back(superuser, owner, st
     assert statuses(owner, order, holding, transaction) == [200, 200, 200]
 
 
-def test_what_refers_to_a_stock_goes_with_its_owner(superuser, owner, stock, order):
+def test_referring_rows_are_deleted_with_the_owner_of_a_stock(superuser, owner, stock, order):
     make_order(owner.user, stock_id=stock.pk).delete()
     owner.user.delete()
     assert statuses(superuser, order) == [404]
@@ -143,14 +143,14 @@ def test_what_refers_to_a_stock_goes_with_its_owner(superuser, owner, stock, ord
     assert not Order.all_objects.exists()
 
 
-def test_optional_reference_to_a_purged_stock_is_emptied(owner, stock):
+def test_optional_reference_to_a_purged_stock_becomes_null(owner, stock):
     transaction = make_transaction(owner.user, stock_id=stock.pk)
     Stock.all_objects.filter(pk=stock.pk).purge()
     transaction.refresh_from_db()
     assert (transaction.stock_id, transaction.version) == (None, 2)
 
 
-def test_stock_of_somebody_else_is_not_referred_to(owner, stranger, superuser, make_stock):
+def test_user_cannot_refer_to_stock_of_another_user(owner, stranger, superuser, make_stock):
     theirs = make_stock(stranger.user)
     answer = owner.post("/api/v1/orders", order_values(owner.user, stock_id=theirs.pk))
     assert answer.json()["errors"] == {"stock_id": [f"Stock with ID {theirs.pk} not found"]}
@@ -158,13 +158,13 @@ def test_stock_of_somebody_else_is_not_referred_to(owner, stranger, superuser, m
     assert superuser.post("/api/v1/orders", named).status_code == 201
 
 
-def test_stock_does_not_move_away_from_what_refers_to_it(superuser, owner, stranger, stock, order):
+def test_stock_cannot_move_to_another_owner_than_referring_rows(superuser, owner, stranger, stock, order):
     path, elsewhere = f"/api/v1/stocks/{stock.pk}", {"user_id": stranger.user.pk}
     for _ in range(2):
         answer = superuser.patch(path, elsewhere)
         expected = {"user_id": ["This stock is used by orders of its owner."]}
         assert (answer.status_code, answer.json()["errors"]) == (400, expected)
-        order.delete()  # it may be restored
+        order.delete()  # soft deletion
     stock.owner = stranger.user
     with pytest.raises(ValidationError, match="used by orders"):
         stock.full_clean()
@@ -172,7 +172,7 @@ def test_stock_does_not_move_away_from_what_refers_to_it(superuser, owner, stran
     assert superuser.patch(path, elsewhere).status_code == 200
 
 
-def test_creation_of_a_stock_is_undone_with_what_refers_to_it(superuser, owner):
+def test_undo_of_the_creation_of_a_stock_deletes_referring_rows(superuser, owner):
     made = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
     order = make_order(owner.user, stock_id=made.json()["id"])
     undo = {"request_id": made.headers["X-Request-ID"]}
@@ -181,7 +181,7 @@ def test_creation_of_a_stock_is_undone_with_what_refers_to_it(superuser, owner):
 
 
 @pytest.mark.parametrize("natural", [[], ["--natural-foreign"], ["--natural-foreign", "--natural-primary"]])
-def test_fixture_tells_stocks_with_one_key_apart(owner, make_stock, tmp_path, natural):
+def test_fixture_distinguishes_stocks_with_equal_natural_keys(owner, make_stock, tmp_path, natural):
     first, second = make_stock(owner.user), make_stock(owner.user)
     Stock.objects.filter(pk=second.pk).update(created_at=first.created_at)
     orders = [make_order(owner.user, stock_id=stock.pk) for stock in (second, first)]
@@ -194,7 +194,7 @@ def test_fixture_tells_stocks_with_one_key_apart(owner, make_stock, tmp_path, na
     assert Stock.objects.count() == count
 
 
-def test_truth_value_is_false_where_nothing_is_said(owner, stock):
+def test_bool_defaults_to_false(owner, stock):
     values = order_values(owner.user, stock_id=stock.pk)
     del values["is_open"]
     order = owner.post("/api/v1/orders", values).json()
@@ -206,12 +206,12 @@ def test_truth_value_is_false_where_nothing_is_said(owner, stock):
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\u202eb", "a\u200bb", "a\x07b"])
-def test_short_text_is_one_line_of_what_is_seen(owner, text):
+def test_str_is_one_line_with_visible_characters(owner, text):
     answer = owner.post("/api/v1/items", {"title": text})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["title"])
 
 
-def test_texts_are_stored_and_searched_in_one_spelling(owner):
+def test_text_is_stored_and_searched_in_normal_form(owner):
     made = owner.post("/api/v1/items", {"title": "Cafe\u0301", "description": "E\u0301t\u00e9\n\ttwo"}).json()
     assert (made["title"], made["description"]) == ("Café", "Été\n\ttwo")
     for text in ("CAFÉ", "cafe\u0301", "ÉTÉ"):
@@ -223,13 +223,13 @@ def test_texts_are_stored_and_searched_in_one_spelling(owner):
 # Slugs
 
 
-def test_slugs_of_rows_made_together_are_free_ones(db):
+def test_rows_created_together_get_different_slugs(db):
     make_category(name="Garden")
     made = Category.objects.bulk_create([Category(name=name) for name in ("Garden", "Garden", "", "日本", "Pond")])
     assert [row.slug for row in made] == ["garden-2", "garden-3", "category", "category-2", "pond"]
 
 
-def test_slug_that_somebody_else_took_meanwhile_is_tried_again(db, monkeypatch):
+def test_slug_taken_by_a_concurrent_request_is_replaced(db, monkeypatch):
     make_category(name="Garden")
     found, asked = Category._namesakes, []
 
@@ -241,7 +241,7 @@ def test_slug_that_somebody_else_took_meanwhile_is_tried_again(db, monkeypatch):
     assert make_category(name="Garden").slug == "garden-2"
 
 
-def test_slug_stays_and_is_made_anew_where_it_is_emptied(superuser):
+def test_slug_is_kept_and_derived_again_when_emptied(superuser):
     category = make_category(name="Garden")
     path = f"/api/v1/categories/{category.pk}"
     assert superuser.patch(path, {"name": "Pond"}).json()["slug"] == "garden"
@@ -252,7 +252,7 @@ def test_slug_stays_and_is_made_anew_where_it_is_emptied(superuser):
     }
 
 
-def test_many_of_one_name_get_a_slug_each(db):
+def test_many_rows_with_one_name_get_different_slugs(db):
     made = Category.objects.bulk_create([Category(name="Garden") for _ in range(120)])
     assert len({row.slug for row in made}) == 120
     assert made[98].slug == "garden-99"
@@ -268,25 +268,25 @@ def nested(depth):
 @pytest.mark.parametrize(
     "value", [10**19, -(10**30), 1e19, "a\0b", {"a\0": 1}, [{"a": [10**25]}], nested(60)],
 )  # fmt: skip
-def test_json_that_cannot_be_kept_is_refused(owner, value):
+def test_json_that_cannot_be_stored_is_refused(owner, value):
     answer = owner.post("/api/v1/notes", {"data": value})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["data"])
 
 
 @pytest.mark.parametrize("text", ["NaN", "1e400", "[Infinity]", "9" * 40, r'"\ud800"'])
-def test_value_that_json_does_not_have_is_refused(owner, text):
+def test_invalid_json_constant_is_refused(owner, text):
     answer = owner.generic("POST", "/api/v1/notes", f'{{"data": {text}}}', content_type="application/json")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["data"])
 
 
 @pytest.mark.parametrize("value", [1.5, 2**53 + 1, True, "ü", [], {}, {"a": [None, 0.1, {"b": "c"}]}, nested(40)])
-def test_json_comes_back_as_it_was_sent(owner, value):
+def test_json_is_returned_unchanged(owner, value):
     row = owner.post("/api/v1/notes", {"data": value}).json()
     assert row["data"] == value
     assert owner.get(f"/api/v1/notes/{row['id']}").json()["data"] == value
 
 
-def test_change_of_json_is_undone(owner, superuser):
+def test_change_of_json_can_be_undone(owner, superuser):
     note = make_note(owner.user, data={"a": 1})
     changed = owner.patch(f"/api/v1/notes/{note.pk}", {"data": {"b": [2]}})
     answer = superuser.post("/api/v1/admin/audit-logs/undo", {"request_id": changed.headers["X-Request-ID"]})
@@ -294,10 +294,10 @@ def test_change_of_json_is_undone(owner, superuser):
     assert owner.get(f"/api/v1/notes/{note.pk}").json()["data"] == {"a": 1}
 
 
-# What anybody may read
+# Public resources
 
 
-def test_public_rows_are_read_without_an_account_but_not_their_history(anonymous, owner):
+def test_anonymous_can_read_public_rows_but_not_their_history(anonymous, owner):
     gadget = make_gadget(owner.user)
     assert anonymous.get(f"/api/v1/gadgets/{gadget.pk}").json()["title"] == gadget.title
     assert anonymous.get("/api/v1/gadgets", {"search": gadget.title, "sort_by": "-price"}).json()["total"] == 1
@@ -321,12 +321,13 @@ def test_every_sort_is_paged_by_cursor(owner, sort):
     assert (set(seen), len(seen)) == (made, 5)
 
 
-# The admin's forms
+# Forms of the admin
 
 
 @pytest.fixture
 def browser(superuser):
-    client = Client()  # whose forms look each reference up by a query of its own, as Django's do
+    # Django's client, because forms validate each reference by a query and conftest's refuses queries in loops.
+    client = Client()
     client.force_login(superuser.user)
     return client
 
@@ -358,7 +359,7 @@ def test_saving_an_unchanged_form_writes_nothing(browser, stranger, owner, value
 
 
 @pytest.mark.parametrize("value", [[], {}, 0, False, "", None, {"b": 1.0, "a": ["\r\n"]}])
-def test_json_is_saved_as_it_is(browser, owner, value):
+def test_admin_saves_json_unchanged(browser, owner, value):
     note = make_note(owner.user, data=value if value is not None else {"a": None})
     path = f"/admin/notes/note/{note.pk}/change/"
     form = filled_form(browser.get(path).content.decode())
@@ -369,7 +370,7 @@ def test_json_is_saved_as_it_is(browser, owner, value):
         assert str(Note.objects.get(pk=note.pk).data) == typed
 
 
-def test_odd_values_are_refused_in_the_admin(browser, owner):
+def test_admin_refuses_invalid_values(browser, owner):
     gadget = make_gadget(owner.user)
     for path in (
         "/admin/gadgets/gadget/add/?category=abc",
