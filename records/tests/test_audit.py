@@ -117,8 +117,8 @@ def by_bulk_update(row):
 
 def by_loaddata(row):
     set_name(row)
-    for each in serializers.deserialize("json", serializers.serialize("json", [row])):
-        each.save()
+    for deserialized in serializers.deserialize("json", serializers.serialize("json", [row])):
+        deserialized.save()
 
 
 def by_admin(row):
@@ -186,8 +186,8 @@ def insert_by_loaddata(model):
     row.created_at = row.updated_at = timezone.now()
     if isinstance(model._meta.pk, models.AutoField):
         row.pk = 1_000_000 + next(_numbers)
-    for each in serializers.deserialize("json", serializers.serialize("json", [row])):
-        each.save()
+    for deserialized in serializers.deserialize("json", serializers.serialize("json", [row])):
+        deserialized.save()
     return [row]
 
 
@@ -265,10 +265,10 @@ BULK = {
 def test_bulk_forms_take_a_constant_number_of_statements(model, form):
     counts = []
     for number in (1, 2, 40):  # the first time something may be read that is then remembered
-        made = model.objects.bulk_create([build_row(model) for _ in range(number)])
+        rows = model.objects.bulk_create([build_row(model) for _ in range(number)])
         with CaptureQueriesContext(connection) as queries:
-            BULK[form](model.objects.filter(pk__in=[row.pk for row in made]))
-        assert AuditEntry.objects.of_row(model, made[-1].pk).count() == 2
+            BULK[form](model.objects.filter(pk__in=[row.pk for row in rows]))
+        assert AuditEntry.objects.of_row(model, rows[-1].pk).count() == 2
         counts.append(len(queries))
     assert counts[1] == counts[2] <= 13 * len(RECORDS)
 
@@ -390,8 +390,8 @@ def test_groups_of_a_person_are_told_like_a_column(owner):
     owner.user.groups.add(first)
     owner.user.groups.set([second])
     second.user_set.remove(owner.user)
-    told = [entry.changes["groups"] for entry in entries(owner.user) if "groups" in entry.changes]
-    assert told == [[[], [first.pk]], [[first.pk], []], [[], [second.pk]], [[second.pk], []]]
+    recorded = [entry.changes["groups"] for entry in entries(owner.user) if "groups" in entry.changes]
+    assert recorded == [[[], [first.pk]], [[first.pk], []], [[], [second.pk]], [[second.pk], []]]
     second.user_set.add(owner.user)
     owner.user.groups.clear()
     assert last(owner.user).changes == {"groups": [[second.pk], []]}

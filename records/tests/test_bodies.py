@@ -516,8 +516,8 @@ def test_every_answer_has_its_own_request_id(owner, path):
 
 def test_problem_tells_nothing_of_the_inside(owner, make_stock):
     stock = make_stock(owner.user)
-    told = json.dumps(problem(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", '{"name": "\\ud800", "x": NaN}'), 400))
-    assert not re.search(r"Traceback|SELECT|sqlite|psycopg|\.py|records|django", told, re.IGNORECASE)
+    body = json.dumps(problem(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", '{"name": "\\ud800", "x": NaN}'), 400))
+    assert not re.search(r"Traceback|SELECT|sqlite|psycopg|\.py|records|django", body, re.IGNORECASE)
 
 
 def chunked(body, token):

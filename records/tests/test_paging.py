@@ -94,9 +94,9 @@ def test_links_use_the_path_as_it_was_asked(owner, five, slash):
 def test_links_keep_every_other_parameter(owner, five, window):
     others = "sort_by=-price,quantity&search=a&name__in=AAPL,MSFT&created_at__gte=2020-01-01T00:00:00%2B01:00"
     link = owner.get(f"{STOCKS}?{window}&{others}").json()["links"]["next"]
-    kept = parse_qs(urlsplit(link).query)
-    assert {name: values for name, values in kept.items() if name in parse_qs(others)} == parse_qs(others)
-    assert kept.keys() - parse_qs(others) == parse_qs(window, keep_blank_values=True).keys()
+    parameters = parse_qs(urlsplit(link).query)
+    assert {name: values for name, values in parameters.items() if name in parse_qs(others)} == parse_qs(others)
+    assert parameters.keys() - parse_qs(others) == parse_qs(window, keep_blank_values=True).keys()
 
 
 @pytest.mark.parametrize("text", ["a&page=7", "A #?/", "50%", "Ä+ö", 'a"b<c>'])

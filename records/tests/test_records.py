@@ -62,9 +62,9 @@ def test_save_without_a_change_writes_nothing(stock, django_assert_num_queries):
 
 @pytest.mark.django_db(transaction=True)
 def test_save_right_after_creation_writes_nothing(owner, make_stock, django_assert_num_queries):
-    made = make_stock(owner.user, price=Decimal("1.5"))
+    stock = make_stock(owner.user, price=Decimal("1.5"))
     with django_assert_num_queries(0):
-        made.save()
+        stock.save()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -103,8 +103,8 @@ def test_two_writers_of_different_columns_lose_nothing(stock):
     stock.price, other.quantity = Decimal("2"), 99
     stock.save()
     other.save()
-    found = stored(stock)
-    assert (found.price, found.quantity, found.version) == (2, 99, 3)
+    row = stored(stock)
+    assert (row.price, row.quantity, row.version) == (2, 99, 3)
 
 
 def test_saved_row_knows_its_version(stock):
@@ -226,8 +226,8 @@ def test_bulk_update_of_many_rows_raises_each_version_once(owner, make_stock):
 
 
 def test_bulk_created_rows_start_at_version_one(owner):
-    made = Stock.objects.bulk_create([Stock(owner=owner.user, name="A", price=1, quantity=1) for _ in range(2)])
-    assert [stored(row).version for row in made] == [1, 1]
+    rows = Stock.objects.bulk_create([Stock(owner=owner.user, name="A", price=1, quantity=1) for _ in range(2)])
+    assert [stored(row).version for row in rows] == [1, 1]
 
 
 def test_upsert_is_refused(owner):
@@ -260,8 +260,8 @@ def test_deleting_again_keeps_the_first_mark(stock):
 def test_restoring_clears_the_mark(stock):
     stock.delete(reason="sold")
     assert stock.restore() == 1
-    found = Stock.objects.get(pk=stock.pk)
-    assert (found.deleted_at, found.deleted_by, found.deletion_reason, found.deletion) == (None, None, "", None)
+    row = Stock.objects.get(pk=stock.pk)
+    assert (row.deleted_at, row.deleted_by, row.deletion_reason, row.deletion) == (None, None, "", None)
 
 
 def test_restoring_a_live_row_changes_nothing(stock):
@@ -300,13 +300,13 @@ def test_users_deleted_together_are_restored_one_by_one(owner, stranger, make_st
 
 
 def test_second_deletion_and_restoring_are_as_the_first(owner, make_stock):
-    kept = make_stock(owner.user)
+    deleted = make_stock(owner.user)
     owner.user.delete()
     owner.user.restore()
-    kept.delete()
+    deleted.delete()
     owner.user.delete()
     owner.user.restore()
-    assert stored(kept).is_deleted
+    assert stored(deleted).is_deleted
 
 
 def test_stock_of_a_deleted_user_is_not_restored_alone(owner, stock):

@@ -220,7 +220,7 @@ def test_unknown_field_in_the_body_is_400(superuser, owner, stock):
 
 def test_whole_request_is_undone(superuser, owner, stranger, make_stock):
     holders = ((owner, 1), (owner, 2), (stranger, 3))
-    prices = {make_stock(each.user, name="OWN", price=price).pk: price for each, price in holders}
+    prices = {make_stock(holder.user, name="OWN", price=price).pk: price for holder, price in holders}
     answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"OWN": 190.25}})
     undone = undo_request(superuser, answer)
     assert (undone.status_code, undone.json()["undone"]) == (200, 3)
@@ -293,10 +293,10 @@ def test_somebody_elses_change_between_two_of_one_request_is_a_conflict(superuse
 
 
 def test_row_that_was_made_and_changed_in_one_request_is_deleted(superuser, owner):
-    made = owner.post("/api/v1/stocks", {"name": "A", "price": 1, "quantity": 1}, HTTP_X_REQUEST_ID="batch").json()
-    owner.patch(f"/api/v1/stocks/{made['id']}", {"price": 2}, HTTP_X_REQUEST_ID="batch")
+    created = owner.post("/api/v1/stocks", {"name": "A", "price": 1, "quantity": 1}, HTTP_X_REQUEST_ID="batch").json()
+    owner.patch(f"/api/v1/stocks/{created['id']}", {"price": 2}, HTTP_X_REQUEST_ID="batch")
     assert superuser.post(UNDO, {"request_id": "batch"}).status_code == 200
-    assert Stock.all_objects.get(pk=made["id"]).is_deleted
+    assert Stock.all_objects.get(pk=created["id"]).is_deleted
 
 
 def test_statements_do_not_grow_with_the_rows(superuser, owner, make_stock):
@@ -317,8 +317,8 @@ def test_ten_thousand_rows_are_undone(superuser, owner):
     Stock.objects.bulk_create(rows)
     answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"MANY": 99999}})
     assert undo_request(superuser, answer).json()["undone"] == 10_000
-    found = Stock.objects.filter(name="MANY").order_by("id").values_list("price", flat=True)
-    assert list(found) == [row.price for row in rows]
+    prices = Stock.objects.filter(name="MANY").order_by("id").values_list("price", flat=True)
+    assert list(prices) == [row.price for row in rows]
 
 
 @pytest.mark.parametrize(
