@@ -31,9 +31,9 @@ def make_env(checkout, *arguments):
 
 
 def variables(checkout):
-    found = {}
-    load_env_file(checkout / ".env", found)
-    return found
+    values = {}
+    load_env_file(checkout / ".env", values)
+    return values
 
 
 class MissingVariableError(Exception):
@@ -61,11 +61,11 @@ def services(checkout):
         pattern = r"\$\{(?P<name>\w+)(?P<kind>:[-?])(?P<rest>[^}]*)\}"
         return re.sub(pattern, replaced, value) if isinstance(value, str) else value
 
-    found = interpolated(yaml.safe_load((checkout / "docker-compose.yml").read_text())["services"])
-    for service in found.values():
+    compose_services = interpolated(yaml.safe_load((checkout / "docker-compose.yml").read_text())["services"])
+    for service in compose_services.values():
         if service.get("env_file") == [{"path": ".env", "required": False}]:
             service["environment"] = values | service["environment"]
-    return found
+    return compose_services
 
 
 def load(environment):
@@ -80,19 +80,21 @@ def test_env_file_serves_docker_and_the_host(checkout):
     done = make_env(checkout)
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
-    found = services(checkout)
-    inside, outside = load(found["web"]["environment"]), load(variables(checkout))
-    password = found["db"]["environment"]["POSTGRES_PASSWORD"]
+    compose_services = services(checkout)
+    inside, outside = load(compose_services["web"]["environment"]), load(variables(checkout))
+    password = compose_services["db"]["environment"]["POSTGRES_PASSWORD"]
     [inside_database], [outside_database] = inside["DATABASES"].values(), outside["DATABASES"].values()
     assert inside_database["PASSWORD"] == outside_database["PASSWORD"] == password
     assert inside["SECRET_KEY"] == outside["SECRET_KEY"]
     assert (inside_database["HOST"], outside_database["HOST"]) == ("db", "127.0.0.1")
-    assert found["db"]["ports"] == [f"127.0.0.1:{outside_database['PORT']}:5432"]
+    assert compose_services["db"]["ports"] == [f"127.0.0.1:{outside_database['PORT']}:5432"]
     assert inside["MIGRATION_DATABASE"]["PASSWORD"] == password
     assert (
-        inside["MIGRATION_DATABASE"]["USER"] == outside_database["USER"] == found["db"]["environment"]["POSTGRES_USER"]
+        inside["MIGRATION_DATABASE"]["USER"]
+        == outside_database["USER"]
+        == compose_services["db"]["environment"]["POSTGRES_USER"]
     )
-    assert outside_database["NAME"] == found["db"]["environment"]["POSTGRES_DB"]
+    assert outside_database["NAME"] == compose_services["db"]["environment"]["POSTGRES_DB"]
     secrets = {inside["SECRET_KEY"], password}
     assert not any(secret in done.stdout for secret in secrets)
     (checkout / ".env").unlink()

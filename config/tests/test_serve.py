@@ -31,15 +31,17 @@ def said(monkeypatch, settings):
 
 
 @pytest.mark.parametrize(
-    ("host", "shown"),
+    ("host", "displayed_host"),
     [
         ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("::1", "[::1]"), ("[::1]", "[::1]"),
         ("0:0:0:0:0:0:0:1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"),
     ],
 )  # fmt: skip
-def test_address_is_one_that_browsers_take(said, settings, host, shown):
+def test_address_is_one_that_browsers_take(said, settings, host, displayed_host):
     output, warnings = said(host)
-    assert output.startswith(f"{settings.APP_NAME} is at http://{shown}:{settings.PORT}  (API /api/v1, docs /docs,")
+    assert output.startswith(
+        f"{settings.APP_NAME} is at http://{displayed_host}:{settings.PORT}  (API /api/v1, docs /docs,"
+    )
     assert warnings == ""
 
 

@@ -105,8 +105,8 @@ def test_forged_purge_of_a_person_erases_nothing(owner, entry, sql, state):
     forge_purge(User, owner.user.pk, owner.user.pk)
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute(sql, entry.pk)
-    kept = AuditEntry.objects.get(pk=entry.pk)
-    assert (kept.changes, kept.ip) == ({"name": [None, "Ada"]}, "127.0.0.1")
+    stored = AuditEntry.objects.get(pk=entry.pk)
+    assert (stored.changes, stored.ip) == ({"name": [None, "Ada"]}, "127.0.0.1")
 
 
 def test_forged_purge_of_an_owner_erases_nothing_of_what_is_theirs(owner, make_stock):
@@ -201,10 +201,10 @@ def test_purge_leaves_entries_without_personal_data(owner, superuser, entry, mak
     before = AuditEntry.objects.count()
     superuser.delete(f"/api/v1/users/{owner.user.pk}?permanent=true")
     theirs = AuditEntry.objects.filter(owner_id=owner.user.pk)
-    assert {str(each.changes) for each in theirs} == {"{}"}
-    assert {each.ip for each in AuditEntry.objects.filter(user_id=owner.user.pk)} == {None}
+    assert {str(entry.changes) for entry in theirs} == {"{}"}
+    assert {entry.ip for entry in AuditEntry.objects.filter(user_id=owner.user.pk)} == {None}
     assert AuditEntry.objects.count() == before + 2
-    assert {each.action for each in theirs} >= {"create", "update", "purge"}
+    assert {entry.action for entry in theirs} >= {"create", "update", "purge"}
     # Who did it, and from where, is not theirs.
     assert theirs.get(action="update", object_type="stocks").ip == "127.0.0.1"
     assert theirs.get(action="purge", object_type="users").user_id == superuser.user.pk
@@ -214,14 +214,14 @@ def test_purge_leaves_the_entries_of_others_alone(owner, stranger, make_stock):
     other = make_stock(stranger.user)
     stranger.patch(f"/api/v1/stocks/{other.pk}", {"price": 2})
     User.all_objects.filter(pk=owner.user.pk).purge()
-    kept = AuditEntry.objects.of_row(Stock, other.pk).latest("id")
-    assert (kept.changes, kept.ip) == ({"price": [175.5, 2]}, "127.0.0.1")
+    stored = AuditEntry.objects.of_row(Stock, other.pk).latest("id")
+    assert (stored.changes, stored.ip) == ({"price": [175.5, 2]}, "127.0.0.1")
 
 
 def test_purged_stock_loses_its_values_and_its_owner_nothing(owner, entry, make_stock):
     stock = make_stock(owner.user)
     Stock.all_objects.filter(pk=stock.pk).purge()
-    assert {str(each.changes) for each in AuditEntry.objects.of_row(Stock, stock.pk)} == {"{}"}
+    assert {str(entry.changes) for entry in AuditEntry.objects.of_row(Stock, stock.pk)} == {"{}"}
     assert AuditEntry.objects.get(pk=entry.pk).ip == "127.0.0.1"
 
 

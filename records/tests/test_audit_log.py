@@ -75,22 +75,22 @@ def test_fields_choose(auditor, stock):
 
 
 def test_newest_come_first(auditor, owner, stock):
-    found = ids(auditor, LOG)
-    assert found == sorted(found, reverse=True)
-    assert ids(auditor, f"{LOG}?sort_by=id") == found[::-1]
+    keys = ids(auditor, LOG)
+    assert keys == sorted(keys, reverse=True)
+    assert ids(auditor, f"{LOG}?sort_by=id") == keys[::-1]
 
 
 @pytest.mark.parametrize("query", ["size=2", "limit=2", "cursor=&size=2"])
 def test_pages_show_every_entry_once(auditor, owner, stock, query):
     for price in range(1, 6):
         owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": price})
-    expected, found = ids(auditor, f"{LOG}?size=200"), []
+    expected, keys = ids(auditor, f"{LOG}?size=200"), []
     link = f"{LOG}?{query}"
     while link:
         page = auditor.get(link).json()
-        found += [item["id"] for item in page["items"]]
+        keys += [item["id"] for item in page["items"]]
         link = page["links"]["next"]
-    assert found == expected
+    assert keys == expected
 
 
 FILTERS = {
@@ -281,12 +281,12 @@ def moved(owner, stranger, staff, stock):
     return f"{path}/history"
 
 
-def told_to(client, path):
+def changes_visible_to(client, path):
     return [(item["action"], item["changes"]) for item in client.get(path).json()["items"]]
 
 
 def test_new_owner_sees_nothing_of_what_was_before(stranger, moved):
-    assert told_to(stranger, moved) == [
+    assert changes_visible_to(stranger, moved) == [
         ("update", {"price": [13, 14]}),
         ("update", {"price": [None, 13], "user_id": [None, stranger.user.pk]}),
     ]
@@ -298,12 +298,12 @@ def test_former_owner_sees_nothing_any_more(owner, moved):
 
 @pytest.mark.parametrize("query", ["size=1", "limit=1", "cursor=&size=1"])
 def test_pages_of_a_new_owner_hold_what_is_theirs(stranger, moved, query):
-    link, found = f"{moved}?{query}", []
+    link, items = f"{moved}?{query}", []
     while link:
         page = stranger.get(link).json()
-        found += page["items"]
+        items += page["items"]
         link = page["links"]["next"]
-    assert len(found) == 2
+    assert len(items) == 2
     assert stranger.get(moved).json()["total"] == 2
 
 
@@ -328,19 +328,19 @@ def test_filters_of_a_new_owner_find_nothing_else(owner, stranger, moved, query,
 def test_staff_see_all_of_a_row_that_changed_hands(auditor, superuser, staff, owner, stranger, moved):
     changed = ("update", {"price": [12, 13], "user_id": [owner.user.pk, stranger.user.pk]})
     for client in (superuser, staff):
-        assert len(told_to(client, moved)) == 5
-        assert told_to(client, moved)[1] == changed
+        assert len(changes_visible_to(client, moved)) == 5
+        assert changes_visible_to(client, moved)[1] == changed
 
 
 def test_new_owner_who_reads_the_log_sees_all(stranger, moved):
     User.objects.filter(pk=stranger.user.pk).update(is_staff=True)
     stranger.user.user_permissions.set(Permission.objects.filter(codename="view_auditentry"))
-    assert len(told_to(stranger, moved)) == 5
+    assert len(changes_visible_to(stranger, moved)) == 5
 
 
 def test_owner_who_got_a_row_back_sees_their_own_times_only(owner, stranger, staff, moved):
     staff.patch(moved.removesuffix("/history"), {"user_id": owner.user.pk})
-    values = [changes for _, changes in told_to(owner, moved)]
+    values = [changes for _, changes in changes_visible_to(owner, moved)]
     assert values[0] == {"user_id": [None, owner.user.pk]}
     assert not any(13 in change.get("price", ()) or 14 in change.get("price", ()) for change in values)
 
@@ -372,9 +372,9 @@ def test_new_owner_sees_nothing_of_before_however_the_row_changed_hands(owner, s
         superuser.patch(path, {"user_id": superuser.user.pk})
         entry = superuser.get(f"{path}/history?size=1").json()["items"][0]
         assert superuser.post(f"{LOG}/{entry['id']}/undo").status_code == 200
-    found = told_to(stranger, f"{path}/history")
-    assert found[0][1] == {"user_id": [None, stranger.user.pk]}
-    assert all("price" not in changes for _, changes in found)
+    changes_seen = changes_visible_to(stranger, f"{path}/history")
+    assert changes_seen[0][1] == {"user_id": [None, stranger.user.pk]}
+    assert all("price" not in changes for _, changes in changes_seen)
 
 
 def test_history_of_a_new_owner_costs_three_queries(stranger, moved, django_assert_num_queries):
@@ -384,7 +384,9 @@ def test_history_of_a_new_owner_costs_three_queries(stranger, moved, django_asse
 
 def test_history_of_a_person_is_whole(owner, superuser):
     superuser.patch(f"/api/v1/users/{owner.user.pk}", {"name": "Ada"})
-    assert [action for action, _ in told_to(owner, f"/api/v1/users/{owner.user.pk}/history")][::-1][:1] == ["create"]
+    assert [action for action, _ in changes_visible_to(owner, f"/api/v1/users/{owner.user.pk}/history")][::-1][:1] == [
+        "create"
+    ]
 
 
 # The shell

@@ -58,16 +58,16 @@ def spread_creation(model, rows):
 @pytest.fixture
 def stocks(owner, make_stock):
     columns = zip(NAMES, PRICES, QUANTITIES, strict=True)
-    made = [make_stock(owner.user, name=name, price=price, quantity=quantity) for name, price, quantity in columns]
-    spread_creation(Stock, made)
-    return made
+    rows = [make_stock(owner.user, name=name, price=price, quantity=quantity) for name, price, quantity in columns]
+    spread_creation(Stock, rows)
+    return rows
 
 
 @pytest.fixture
 def people(superuser, make_user):
-    made = [make_user(**person) for person in PEOPLE]
-    spread_creation(User, made)
-    return made
+    rows = [make_user(**person) for person in PEOPLE]
+    spread_creation(User, rows)
+    return rows
 
 
 def assert_walks_like_pages(client, path, query, size):
@@ -174,24 +174,24 @@ def test_cursor_over_nothing_is_an_empty_page(owner):
 
 
 def test_walk_is_stable_while_rows_come_and_go(owner, make_stock):
-    kept = [make_stock(owner.user, quantity=quantity) for quantity in range(10, 18)]
+    stocks = [make_stock(owner.user, quantity=quantity) for quantity in range(10, 18)]
     first = owner.get(f"{STOCKS}?sort_by=quantity&cursor=&size=3").json()
-    for row in (kept[0], kept[2], kept[4]):  # passed, the very last one seen, ahead
+    for row in (stocks[0], stocks[2], stocks[4]):  # passed, the very last one seen, ahead
         row.delete()
     make_stock(owner.user, quantity=1)
     ahead = make_stock(owner.user, quantity=16)
     rest = walked(walk(owner, first["links"]["next"]))
-    assert rest == [kept[3].pk, kept[5].pk, kept[6].pk, ahead.pk, kept[7].pk]
+    assert rest == [stocks[3].pk, stocks[5].pk, stocks[6].pk, ahead.pk, stocks[7].pk]
 
 
 def test_walk_back_is_stable_while_rows_come_and_go(owner, make_stock):
-    kept = [make_stock(owner.user, quantity=quantity) for quantity in range(10, 18)]
+    stocks = [make_stock(owner.user, quantity=quantity) for quantity in range(10, 18)]
     last = walk(owner, f"{STOCKS}?sort_by=-quantity&cursor=&size=4")[-1]
-    for row in (kept[3], kept[5]):  # the first row of that page, and one before it
+    for row in (stocks[3], stocks[5]):  # the first row of that page, and one before it
         row.delete()
     before = make_stock(owner.user, quantity=100)
     pages = walk(owner, last["links"]["prev"], "prev")
-    assert walked(reversed(pages)) == [before.pk, kept[7].pk, kept[6].pk, kept[4].pk]
+    assert walked(reversed(pages)) == [before.pk, stocks[7].pk, stocks[6].pk, stocks[4].pk]
 
 
 @pytest.mark.parametrize("sort", ["id", "-id", "name", "-age", "age"])

@@ -133,7 +133,7 @@ def test_integers_that_may_need_64_bits_say_so():
 @pytest.mark.parametrize("name", ["Stock", "User", "UserDetail", "Me", "AuditEntry"])
 def test_ids_have_64_bits(name):
     ids = {"id", "version", "user_id", "owner_id", "deleted_by", "stocks_total"} & components[name]["properties"].keys()
-    assert {components[name]["properties"][each]["format"] for each in ids} == {"int64"}
+    assert {components[name]["properties"][field]["format"] for field in ids} == {"int64"}
 
 
 @every_operation
@@ -395,7 +395,7 @@ SECRET = {
     "auth_refresh", "auth_verify_email", "auth_reset_password", "auth_confirm_account_deletion", "auth_token",
     "admin_audit_logs_undo_request",
 }  # fmt: skip
-with_body = [each for each in operations if body_of(each.values[2])]
+with_body = [operation for operation in operations if body_of(operation.values[2])]
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), with_body)
@@ -406,7 +406,8 @@ def test_every_body_has_an_example_that_fits(path, method, operation):
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "operation"), [each for each in operations if each.id not in SECRET and "oauth" not in each.id]
+    ("path", "method", "operation"),
+    [operation for operation in operations if operation.id not in SECRET and "oauth" not in operation.id],
 )
 def test_example_succeeds(path, method, operation, make_user, make_stock, superuser):
     """As somebody who tries it out would send it: registered by the example, or a superuser."""
@@ -435,5 +436,5 @@ def test_example_succeeds(path, method, operation, make_user, make_stock, superu
 
 def test_session_takes_no_reason(superuser):
     """Only rows that are kept have one."""
-    names = [each["name"] for each in described["paths"][f"{AUTH}/sessions/{{id}}"]["delete"]["parameters"]]
+    names = [parameter["name"] for parameter in described["paths"][f"{AUTH}/sessions/{{id}}"]["delete"]["parameters"]]
     assert "reason" not in names

@@ -42,7 +42,7 @@ def people(superuser, make_user):
     return [created(a, FIRST), created(b, SECOND), created(c, THIRD)]
 
 
-def found(client, url, field="name"):
+def values_of(client, url, field="name"):
     response = client.get(url)
     assert response.status_code == 200, response.content
     return [item[field] for item in response.json()["items"]]
@@ -226,16 +226,16 @@ def test_empty_filter_of_users_is_refused(superuser, name):
     ],
 )
 def test_stock_filter_finds_the_right_rows(owner, stocks, query, expected):
-    assert set(found(owner, f"{STOCKS}?{query}")) == expected
+    assert set(values_of(owner, f"{STOCKS}?{query}")) == expected
 
 
 def test_staff_filter_stocks_by_owner(staff, owner, stranger, stocks, make_stock):
     make_stock(stranger.user, name="ELSE")
-    assert found(staff, f"{STOCKS}?user_id={stranger.user.pk}") == ["ELSE"]
+    assert values_of(staff, f"{STOCKS}?user_id={stranger.user.pk}") == ["ELSE"]
 
 
 def test_filtering_by_owner_shows_no_rows_of_others(owner, stranger, stocks):
-    assert found(stranger, f"{STOCKS}?user_id={owner.user.pk}") == []
+    assert values_of(stranger, f"{STOCKS}?user_id={owner.user.pk}") == []
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_all_bad_filters_are_named_at_once(owner):
     ],
 )
 def test_user_filter_finds_the_right_rows(superuser, people, query, expected):
-    assert set(found(superuser, f"{USERS}?search=zz&{query}", "username")) == expected
+    assert set(values_of(superuser, f"{USERS}?search=zz&{query}", "username")) == expected
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_search_takes_wildcards_literally(superuser, people, text, expected):
 
 def test_search_looks_at_no_hidden_column(superuser, people):
     User.objects.filter(pk=people[0].pk).update(bio="needle", phone_number="+4930555", password="needle")
-    assert found(superuser, f"{USERS}?search=needle") == found(superuser, f"{USERS}?search=4930555") == []
+    assert values_of(superuser, f"{USERS}?search=needle") == values_of(superuser, f"{USERS}?search=4930555") == []
 
 
 def test_deleted_rows_show_on_request_with_who_when_and_why(staff, owner, stocks):
@@ -342,8 +342,8 @@ def test_fields_select_of_deleted_rows_too(staff, stocks):
 
 def test_deleted_users_show_to_staff(superuser, people):
     people[0].delete()
-    assert found(superuser, f"{USERS}?is_deleted=true", "username") == ["zz_ann"]
-    assert "zz_ann" not in found(superuser, f"{USERS}?search=zz", "username")
+    assert values_of(superuser, f"{USERS}?is_deleted=true", "username") == ["zz_ann"]
+    assert "zz_ann" not in values_of(superuser, f"{USERS}?search=zz", "username")
 
 
 @pytest.mark.parametrize("path", [STOCKS, USERS])
@@ -358,22 +358,22 @@ def test_staff_without_permission_may_not_ask_for_deleted_rows(staff_with):
 
 @pytest.mark.parametrize("key", ["age", "name"])
 def test_nulls_come_last_ascending_and_first_descending(superuser, people, key):
-    ascending = found(superuser, f"{USERS}?search=zz&sort_by={key}", "username")
-    descending = found(superuser, f"{USERS}?search=zz&sort_by=-{key}", "username")
+    ascending = values_of(superuser, f"{USERS}?search=zz&sort_by={key}", "username")
+    descending = values_of(superuser, f"{USERS}?search=zz&sort_by=-{key}", "username")
     assert (ascending, descending) == (["zz_ann", "zzBob", "zz-cleo"], ["zz-cleo", "zzBob", "zz_ann"])
 
 
 def test_sort_order_directs_the_keys_without_a_sign(owner, make_stock):
     for name, price in (("A", 1), ("B", 1), ("C", 2)):
         make_stock(owner.user, name=name, price=price)
-    assert found(owner, f"{STOCKS}?sort_by=price,-name&sort_order=asc") == ["B", "A", "C"]
-    assert found(owner, f"{STOCKS}?sort_by=price,-name&sort_order=desc") == ["C", "B", "A"]
-    assert found(owner, f"{STOCKS}?sort_order=desc") == ["C", "B", "A"]
+    assert values_of(owner, f"{STOCKS}?sort_by=price,-name&sort_order=asc") == ["B", "A", "C"]
+    assert values_of(owner, f"{STOCKS}?sort_by=price,-name&sort_order=desc") == ["C", "B", "A"]
+    assert values_of(owner, f"{STOCKS}?sort_order=desc") == ["C", "B", "A"]
 
 
 def test_equal_rows_are_ordered_by_id(owner, make_stock):
-    made = [make_stock(owner.user).pk for _ in range(5)]
-    assert found(owner, f"{STOCKS}?sort_by=price,name", "id") == made
+    keys = [make_stock(owner.user).pk for _ in range(5)]
+    assert values_of(owner, f"{STOCKS}?sort_by=price,name", "id") == keys
 
 
 @pytest.mark.parametrize("sort", [",", "price,,name", "price,"])
@@ -431,12 +431,12 @@ def test_familiar_name_of_a_field_is_named_as_here(staff, name):
     ],
 )
 def test_rows_are_filtered_by_the_other_name_of_their_creation(owner, stocks, query, expected):
-    assert set(found(owner, f"{STOCKS}?{query}")) == expected
-    assert set(found(owner, f"{USERS}/{owner.user.pk}/stocks?{query}")) == expected
+    assert set(values_of(owner, f"{STOCKS}?{query}")) == expected
+    assert set(values_of(owner, f"{USERS}/{owner.user.pk}/stocks?{query}")) == expected
 
 
 def test_users_are_filtered_by_the_other_name_of_their_creation(superuser, people):
-    assert found(superuser, f"{USERS}?date_created=2024-01-31", "username") == ["zz_ann"]
+    assert values_of(superuser, f"{USERS}?date_created=2024-01-31", "username") == ["zz_ann"]
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,8 @@ def test_nonsense_is_refused_by_the_other_name(superuser, path, name, value):
 def test_rows_are_sorted_by_the_other_name_of_their_creation(owner, stocks, make_stock, direction, more, paging):
     created(make_stock(owner.user, name="TWIN", price=7), SECOND)
     ours, other = (
-        found(owner, f"{STOCKS}?sort_by={direction}{name}{more}&{paging}") for name in ("created_at", "date_created")
+        values_of(owner, f"{STOCKS}?sort_by={direction}{name}{more}&{paging}")
+        for name in ("created_at", "date_created")
     )
     assert ours == other
     assert other[0 if direction == "" else -1] == "AAPL"
@@ -465,7 +466,7 @@ def test_cursor_goes_on_by_either_name(owner, stocks):
     first = owner.get(f"{STOCKS}?sort_by=-date_created&cursor=&size=2").json()
     following = first["links"]["next"]
     assert "sort_by=-date_created" in following
-    names = [found(owner, following.replace("date_created", name)) for name in ("date_created", "created_at")]
+    names = [values_of(owner, following.replace("date_created", name)) for name in ("date_created", "created_at")]
     assert names == [["AAPL"]] * 2
     assert owner.get(owner.get(following).json()["links"]["prev"]).json()["items"] == first["items"]
     assert refused(owner, following.partition("?")[2].replace("-date_created", "date_created"), "cursor")
@@ -488,7 +489,7 @@ def test_other_name_is_no_field_and_no_key_where_there_is_none(superuser):
 def test_every_record_is_filtered_and_described_by_the_other_name(anonymous):
     schema = anonymous.get("/openapi.json").json()
     for path in (STOCKS, USERS, f"{USERS}/{{id}}/stocks"):
-        parameters = {each["name"]: each for each in schema["paths"][path]["get"]["parameters"]}
+        parameters = {parameter["name"]: parameter for parameter in schema["paths"][path]["get"]["parameters"]}
         assert {"date_created", "date_created__gte", "date_created__lte"} <= parameters.keys()
         assert "date_created" in parameters["sort_by"]["description"]
     assert {"date_created", "date_created__gte", "date_created__lte"} <= RecordFilterSet.base_filters.keys()

@@ -21,17 +21,17 @@ def lines():
     """What the console shows of each request: pairs of the text line and the JSON object."""
 
     class Handler(logging.Handler):
-        shown: list = []
+        lines: list = []
 
         def emit(self, record):
-            self.shown.append((TEXT.format(record), json.loads(JSONFormatter().format(record))))
+            self.lines.append((TEXT.format(record), json.loads(JSONFormatter().format(record))))
 
     handler = Handler()
-    handler.shown = []
+    handler.lines = []
     handler.addFilter(RequestContextFilter())
     logger = logging.getLogger("records.requests")
     logger.addHandler(handler)
-    yield handler.shown
+    yield handler.lines
     logger.removeHandler(handler)
 
 

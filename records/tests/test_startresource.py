@@ -26,8 +26,8 @@ def refusal(text: str) -> tuple[str, int]:
     """The sentence, and the spot that it points at."""
     with pytest.raises(SpecificationError) as caught:
         read_fields([text])
-    message, shown, caret = str(caught.value).split("\n")
-    assert shown == f"    {text}"
+    message, excerpt, caret = str(caught.value).split("\n")
+    assert excerpt == f"    {text}"
     return message, caret.index("^") - 4
 
 

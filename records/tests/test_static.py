@@ -35,7 +35,7 @@ def serve(request, settings, tmp_path):
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_private_file_is_not_found(serve, name):
-    assert [serve(each).status_code for each in (name, f"{name}.gz")] == [404, 404]
+    assert [serve(path).status_code for path in (name, f"{name}.gz")] == [404, 404]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -156,21 +156,21 @@ def port():
         return free.getsockname()[1]
 
 
-def told(caplog) -> list[str]:
+def logged_levels(caplog) -> list[str]:
     return [record.levelname for record in caplog.records if record.name == "records.rest.throttles"]
 
 
 def test_file_of_counters_that_cannot_be_opened_lets_everybody_in(anonymous, monkeypatch, caplog):
     use(monkeypatch, SharedCounters("/nowhere/counters.sqlite3", {}))
     assert statuses(anonymous, 5) == [401] * 5
-    assert told(caplog) == ["ERROR"]
+    assert logged_levels(caplog) == ["ERROR"]
 
 
 def test_redis_that_is_gone_lets_everybody_in(owner, monkeypatch, caplog, port):
     use(monkeypatch, redis_at(port))
     assert statuses(owner, 5) == [200] * 5
     assert owner.get("/health/ready").status_code == 200
-    assert told(caplog) == ["ERROR"]
+    assert logged_levels(caplog) == ["ERROR"]
 
 
 def test_failed_logins_are_counted_without_the_cache(anonymous, make_user, monkeypatch, port):
@@ -190,7 +190,7 @@ def test_redis_that_hangs_is_waited_for_once(owner, monkeypatch, caplog):
         started = time.monotonic()
         assert statuses(owner, 5) == [200] * 5
         assert time.monotonic() - started < 1
-    assert told(caplog) == ["ERROR"]
+    assert logged_levels(caplog) == ["ERROR"]
 
 
 def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tmp_path):
@@ -223,7 +223,7 @@ def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tm
     with running():
         monkeypatch.setattr(throttles, "monotonic", lambda: time.monotonic() + 6)
         assert statuses(owner, 4) == [200, 200, 200, 429]
-    assert told(caplog) == ["ERROR", "WARNING"]
+    assert logged_levels(caplog) == ["ERROR", "WARNING"]
 
 
 def test_counters_of_former_times_are_removed(shared, monkeypatch):

@@ -309,11 +309,13 @@ def test_everybody_may_do_what_the_table_says_and_no_more(route, method, persona
     if method == "POST" and route.endswith("/restore"):
         row.delete()
     content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
-    methods = [each for each in METHODS if each not in TABLE[route]] if method == "*" else [method]
+    methods = [name for name in METHODS if name not in TABLE[route]] if method == "*" else [method]
     outcomes = {}
-    for each in methods:
-        send = getattr(caller, each.lower())
-        outcomes[each] = outcome(send(path + QUERIES.get(route, ""), **({} if each == "GET" else content)), row)
+    for tested_method in methods:
+        send = getattr(caller, tested_method.lower())
+        outcomes[tested_method] = outcome(
+            send(path + QUERIES.get(route, ""), **({} if tested_method == "GET" else content)), row
+        )
     assert outcomes == dict.fromkeys(methods, TABLE[route][method][persona])
 
 

@@ -73,16 +73,18 @@ def test_largest_values_are_exact(owner, make_stock):
 def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
     """More than a double holds, in each sum, product and quotient."""
     prices = ["99999999999.9999", "0.0001", "33333333333.3333", "12345678901.2345"]
-    made = [("AAPL" if number % 3 else "MSFT", Decimal(prices[number % 4]), LARGEST - number) for number in range(60)]
-    for name, price, quantity in made:
+    positions = [
+        ("AAPL" if number % 3 else "MSFT", Decimal(prices[number % 4]), LARGEST - number) for number in range(60)
+    ]
+    for name, price, quantity in positions:
         make_stock(owner.user, name=name, price=price, quantity=quantity)
     answer = portfolio(owner)
     with localcontext(prec=80):
-        total = sum(price * quantity for _, price, quantity in made)
-        assert (answer["positions"], answer["quantity"]) == (60, sum(quantity for *_, quantity in made))
+        total = sum(price * quantity for _, price, quantity in positions)
+        assert (answer["positions"], answer["quantity"]) == (60, sum(quantity for *_, quantity in positions))
         assert answer["value"] == total
         for row in answer["by_symbol"]:
-            own = [(price, quantity) for name, price, quantity in made if name == row["name"]]
+            own = [(price, quantity) for name, price, quantity in positions if name == row["name"]]
             quantity, value = sum(count for _, count in own), sum(price * count for price, count in own)
             assert (row["positions"], row["quantity"], row["value"]) == (len(own), quantity, value)
             assert row["price"] == (value / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP)
@@ -99,8 +101,8 @@ def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
     ],
 )
 def test_mean_price_is_rounded_once(owner, make_stock, positions, price):
-    for quantity, each in positions:
-        make_stock(owner.user, quantity=quantity, price=each)
+    for quantity, unit_price in positions:
+        make_stock(owner.user, quantity=quantity, price=unit_price)
     assert portfolio(owner)["by_symbol"][0]["price"] == Decimal(price)
 
 

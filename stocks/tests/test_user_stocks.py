@@ -42,11 +42,11 @@ def test_links_keep_the_path(owner, holdings):
 
 
 def test_cursor_walks_through(owner, holdings):
-    found, link = [], f"{url(owner)}?cursor=&size=2&sort_by=-name"
+    listed, link = [], f"{url(owner)}?cursor=&size=2&sort_by=-name"
     while link:
         answer = owner.get(link)
-        found, link = found + names(answer), answer.json()["links"]["next"]
-    assert found == ["MSFT", "GOOG", "AAPL"]
+        listed, link = listed + names(answer), answer.json()["links"]["next"]
+    assert listed == ["MSFT", "GOOG", "AAPL"]
 
 
 @pytest.mark.parametrize(
