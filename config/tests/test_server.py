@@ -1,4 +1,4 @@
-"""The server itself: a process of `manage.py serve`, and what reaches it over sockets."""
+"""A running server: a process of `manage.py serve`, used over sockets."""
 
 import http.client
 import json
@@ -256,7 +256,7 @@ def test_header_with_an_underscore_is_not_the_one_with_a_hyphen(server):
 
 
 def lock_users(database_url: str) -> Any:
-    """A connection that lets nobody write, and on PostgreSQL read, users until it is closed."""
+    """Return a connection that blocks writes, and on PostgreSQL reads, of users until it is closed."""
     if database_url.startswith("sqlite"):
         import sqlite3
 

@@ -199,7 +199,7 @@ class RecordFilterBackend(DjangoFilterBackend):
 
 
 class SearchBackend(BaseFilterBackend):
-    """The parameter `search`: text that one of the view's `search_fields` contains, in any case."""
+    """The parameter `search`: text that one of the view's `search_fields` contains, ignoring case."""
 
     parameter = "search"
 
@@ -225,7 +225,7 @@ class SearchBackend(BaseFilterBackend):
                 "name": self.parameter,
                 "in": "query",
                 "required": False,
-                "description": f"Text in {', '.join(view.search_fields)}, whatever the case.",
+                "description": f"Text in {', '.join(view.search_fields)}, ignoring case.",
                 "schema": {"type": "string"},
             }
         ]

@@ -1,4 +1,4 @@
-"""The database refuses to rewrite the log; only what was personal of purged rows goes."""
+"""The database refuses to rewrite the audit log; a purge erases only the personal data of the purged rows."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Whatever is written, the log tells of: every model with a Record, by every way of writing."""
+"""The audit log records every change of every Record model, by every way of writing."""
 
 import copy
 import pickle
@@ -38,7 +38,7 @@ _numbers = count(1)
 
 
 def changeable(model):
-    """A column that anybody may change to anything of its kind; a short text, if there is one."""
+    """Return a column without further rules, preferably a short text."""
     columns = [
         field
         for field in model._meta.concrete_fields
@@ -290,7 +290,7 @@ def test_insert_that_does_not_tell_what_it_did_is_refused(owner, how):
         Stock.objects.bulk_create([Stock(owner=owner.user, name="A", price=1, quantity=1)], **how)
 
 
-# What is told
+# Recorded values
 
 
 @pytest.fixture

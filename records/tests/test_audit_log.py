@@ -1,4 +1,4 @@
-"""The log over the API: what is shown, to whom; `/history` of a row."""
+"""The audit log over the API: which entries and values each user sees, and `/history` of a row."""
 
 import pytest
 from django.contrib.auth.models import Permission

@@ -1,4 +1,4 @@
-"""Many writers at once: the log tells one story, in which each change starts where the one before it ended."""
+"""Concurrent writers: each entry of the audit log starts from the values that the one before it left."""
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal

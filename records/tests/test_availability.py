@@ -1,4 +1,4 @@
-"""A database that cannot do its part is a 503 with Retry-After, whichever way it fails and wherever it is asked."""
+"""An unavailable database is answered with 503 and Retry-After, for every kind of failure."""
 
 import contextlib
 import os

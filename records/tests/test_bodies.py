@@ -1,4 +1,4 @@
-"""What is sent that cannot be stored, found or understood."""
+"""Request bodies that cannot be parsed, validated or stored."""
 
 import json
 import re
@@ -511,10 +511,10 @@ def test_every_answer_has_its_own_request_id(owner, path):
     assert first != second
 
 
-# Nothing gets through
+# Internals stay private
 
 
-def test_problem_tells_nothing_of_the_inside(owner, make_stock):
+def test_problem_reveals_no_internals(owner, make_stock):
     stock = make_stock(owner.user)
     body = json.dumps(problem(send(owner, "PATCH", f"{STOCKS}/{stock.pk}", '{"name": "\\ud800", "x": NaN}'), 400))
     assert not re.search(r"Traceback|SELECT|sqlite|psycopg|\.py|records|django", body, re.IGNORECASE)

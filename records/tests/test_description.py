@@ -1,4 +1,4 @@
-"""The OpenAPI description says what the service does: limits, examples, errors, names."""
+"""The OpenAPI description matches the service: limits, examples, errors, names."""
 
 import json
 import keyword

@@ -1,4 +1,4 @@
-"""What is too long, too large or too much is refused before it costs anything."""
+"""Input that is too long or too large is refused before it costs anything."""
 
 import json
 

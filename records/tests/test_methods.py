@@ -1,4 +1,4 @@
-"""What OPTIONS says, methods that are not allowed, and changes without a body."""
+"""Answers to OPTIONS, methods that are not allowed, and changes without a body."""
 
 import pytest
 

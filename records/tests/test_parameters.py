@@ -1,4 +1,4 @@
-"""What a list understands, and that it ignores nothing."""
+"""Query parameters of lists: known ones take effect, and unknown ones are refused."""
 
 from datetime import UTC, datetime
 

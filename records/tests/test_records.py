@@ -1,4 +1,4 @@
-"""What every stored row keeps to, whichever way it is changed."""
+"""Rules of every stored row, for each way of changing it."""
 
 from decimal import Decimal
 
@@ -325,7 +325,7 @@ def test_stock_of_a_deleted_user_conflicts_over_the_api(staff, owner, stock):
 def test_deletion_costs_the_same_for_any_number_of_rows(owner, make_stock, rows, django_assert_max_num_queries):
     for _ in range(rows):
         make_stock(owner.user)
-    # Of each other kind that goes along, it is asked whether there are any.
+    # One query for each other model whose rows are deleted with it.
     others = len(User.objects.all()._dependents()) - 1
     with django_assert_max_num_queries(11 + 2 * others):
         _, counts = User.objects.filter(pk=owner.user.pk).delete()

@@ -1,4 +1,4 @@
-"""What was refused (403) is in the audit log: who tried it, and on which row."""
+"""Refusals (403) are in the audit log, with the user and the row."""
 
 import pytest
 from django.contrib.auth.models import Group

@@ -1,4 +1,4 @@
-"""The request log names who called, and asks the database nothing for that."""
+"""The request log names the user without a query of the database."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ TEXT = logging.Formatter(settings.LOGGING["formatters"]["text"]["format"], style
 
 @pytest.fixture
 def lines():
-    """What the console shows of each request: pairs of the text line and the JSON object."""
+    """Return a pair for each logged request: the text line and the JSON object."""
 
     class Handler(logging.Handler):
         lines: list = []

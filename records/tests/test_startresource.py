@@ -1,4 +1,4 @@
-"""What the command line of `startresource` may say, and what is said of it where it may not."""
+"""Field specifications of `startresource`, and the messages for invalid ones."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ BASE = Path(settings.BASE_DIR)
 
 
 def refusal(text: str) -> tuple[str, int]:
-    """The sentence, and the spot that it points at."""
+    """Return the message, and the position that it points at."""
     with pytest.raises(SpecificationError) as caught:
         read_fields([text])
     message, excerpt, caret = str(caught.value).split("\n")

@@ -1,4 +1,4 @@
-"""What lies among the static files and is for nobody outside."""
+"""Private files among the static files are not served."""
 
 import gzip
 

@@ -235,7 +235,7 @@ def test_counters_of_former_times_are_removed(shared, monkeypatch):
     assert [shared[0].get(key) for key in "abcde"] == [None, None, None, 0, 0]
 
 
-# What a caller is told
+# Headers and messages
 
 
 def quota(answer) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""Every change can be taken back: one entry, or all that a request did."""
+"""Undoing one entry, or every change of a request."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the URLconf, by every method, for every persona."""
+"""Permissions of every persona, for every route of the URLconf and every method."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ PERSONAS = ("anonymous", "stranger", "owner", "bare_staff", "staff", "superuser"
 
 
 def may(cells: str) -> Callable[[int], dict[str, str]]:
-    """What each persona gets, where `ok` stands for the status of success."""
+    """Return the outcome of each persona; `ok` stands for the status of success."""
     by_persona = dict(zip(PERSONAS, cells.split(), strict=True))
     return lambda ok: {persona: str(ok) if cell == "ok" else cell for persona, cell in by_persona.items()}
 
@@ -300,7 +300,7 @@ def test_every_route_is_in_the_table():
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize(("route", "method"), [(route, method) for route in ROUTES for method in TABLE.get(route, ())])
-def test_everybody_may_do_what_the_table_says_and_no_more(route, method, persona, row, caller, body):
+def test_personas_are_allowed_exactly_what_the_table_says(route, method, persona, row, caller, body):
     row_id = row.pk if row else 1
     kind = ContentType.objects.get_for_model(Stock).pk
     names = {"content_type_id": kind, "app_label": "stocks", "provider": "example", "var": "/unknown", "url": "unknown"}

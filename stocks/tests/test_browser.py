@@ -1,4 +1,4 @@
-"""What a person does in a real browser."""
+"""Tasks of a user in a real browser."""
 
 import pytest
 from django.contrib.auth.models import Permission

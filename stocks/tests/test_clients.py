@@ -1,4 +1,4 @@
-"""Client programs that are generated from the description: they type-check, and they work."""
+"""Client programs generated from the OpenAPI description: they type-check, and they work."""
 
 import os
 import subprocess

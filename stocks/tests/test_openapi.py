@@ -1,4 +1,4 @@
-"""Whatever fits the description, or just does not, is answered as the description says."""
+"""Valid and nearly valid requests are answered as the OpenAPI description says."""
 
 import json
 

@@ -71,7 +71,7 @@ def test_largest_values_are_exact(owner, make_stock):
 
 
 def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
-    """More than a double holds, in each sum, product and quotient."""
+    """Use sums, products and quotients that a double cannot hold."""
     prices = ["99999999999.9999", "0.0001", "33333333333.3333", "12345678901.2345"]
     positions = [
         ("AAPL" if number % 3 else "MSFT", Decimal(prices[number % 4]), LARGEST - number) for number in range(60)

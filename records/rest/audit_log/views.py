@@ -104,7 +104,7 @@ class AuditEntryViewSet(ReadOnlyViewSet):
         serializer.is_valid(raise_exception=True)
         entries = AuditEntry.objects.filter(**serializer.validated_data)
         if not entries.exists():
-            raise ValidationError({"request_id": ["The log knows of no such request."]})
+            raise ValidationError({"request_id": ["The audit log has no entries of this request."]})
         changing = entries.filter(outcome=AuditEntry.Outcome.SUCCESS, action__in=CHANGES | IRREVERSIBLE.keys())
         user_ids = set(changing.values_list("user_id", flat=True))
         if len(user_ids) > 1:
@@ -149,7 +149,7 @@ class HistoryViewSet(AuditEntryViewSet):
         [self.owner_id] = owner
 
     def known_parameters(self) -> frozenset[str]:
-        # A hidden column must not be found out by filtering.
+        # Filtering must not reveal the values of a hidden column.
         known = super().known_parameters()
         return known if self.request.user.may("view", AuditEntry) else known - {"request_id"}
 
