@@ -231,13 +231,13 @@ def test_rows_created_together_get_different_slugs(db):
 
 def test_slug_taken_by_a_concurrent_request_is_replaced(db, monkeypatch):
     make_category(name="Garden")
-    found, asked = Category._namesakes, []
+    found, asked = Category._taken_slugs, []
 
     def too_early(rows, slugs):
         asked.append(slugs)
         return {None: set()} if len(asked) == 1 else found(rows, slugs)
 
-    monkeypatch.setattr(Category, "_namesakes", staticmethod(too_early))
+    monkeypatch.setattr(Category, "_taken_slugs", staticmethod(too_early))
     assert make_category(name="Garden").slug == "garden-2"
 
 

@@ -1,6 +1,7 @@
 """JSON Schema keywords and examples of serializer, form and filter fields, derived from the fields themselves.
 
-OpenAPI 3.0 uses the keywords of draft 5: `exclusiveMinimum` and `exclusiveMaximum` are booleans."""
+OpenAPI 3.0 uses the keywords of draft 5: `exclusiveMinimum` and `exclusiveMaximum` are booleans.
+"""
 
 from decimal import Decimal
 from typing import Any
