@@ -107,7 +107,7 @@ def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
 
     manage("migrate", "--verbosity", "0")
     manage("collectstatic", "--no-input", "--verbosity", "0")
-    assert "Made Task" in manage("startresource", "Task", "title:str")
+    assert "Created Task" in manage("startresource", "Task", "title:str")
     manage("migrate", "--verbosity", "0")
     command = """
 from django.test import Client

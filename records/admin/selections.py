@@ -45,14 +45,14 @@ class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Run actions on any number of rows, all or nothing, and ask for confirmation in a page of bounded size."""
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        """Return the actions, with a deletion of our own. Django 6.1 passes `action_location`."""
+        """Return the actions, with a deletion of our own. Django 6.1 requires the parameter `action_location`."""
         options = {} if action_location is None else {"action_location": action_location}
         actions: dict[str, Any] = super().get_actions(request, **options)
         if action := actions.get("delete_selected"):
             actions["delete_selected"] = _with_function(action, type(self).delete_selected)
         return actions
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **options: Any) -> Any:  # type: ignore[override]
         """Run an action on the selected rows, all or nothing."""
         keys = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         if not all(is_comparable(self.opts.pk, key, is_strict=True) for key in keys):
@@ -63,7 +63,7 @@ class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
             return None
         try:
             with transaction.atomic():
-                return super().response_action(request, queryset)
+                return super().response_action(request, queryset, **options)
         except WRITE_CONFLICTS as error:
             self.message_user(request, conflict_text(error), messages.ERROR)
             return None
