@@ -100,6 +100,7 @@ class SelectionMixin(admin.ModelAdmin):  # type: ignore[type-arg]
             "select_across": int(is_across(request)),
             "perms_lacking": lacking,
             "protected": protected,
+            "delete_confirmation_max_display": None,  # of Django 6.1; the sample is bounded already
             "opts": self.opts,
             "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "media": self.media,
