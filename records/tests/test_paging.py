@@ -207,6 +207,16 @@ def test_count_past_the_bound_is_an_estimate_where_the_database_has_one(owner, f
     assert body["total"] >= 2 if can_estimate else body["total"] == 5
 
 
+@pytest.mark.parametrize(
+    ("estimate", "query", "total"),
+    [(1, "size=1", 2), (1, "page=2&size=2", 5), (9, "skip=8&limit=1", 8), (3, "skip=8", 3)],
+)
+def test_estimate_agrees_with_the_rows_that_were_read(owner, five, monkeypatch, estimate, query, total):
+    monkeypatch.setattr(counting, "estimated_count", lambda queryset: estimate)
+    body = owner.get(f"{STOCKS}?{query}&count=estimated").json()
+    assert body["total"] == (total if can_estimate else 5)
+
+
 def test_default_count_is_exact_up_to_the_bound(owner, five, monkeypatch):
     monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
     body = owner.get(f"{STOCKS}?size=1").json()

@@ -76,4 +76,7 @@ class Counter:
             counted = self.queryset[:limit].count() if limit != 0 else 0
         if limit is None or 0 < counted < limit:
             return Total(counted)
-        return Total(max(estimated_count(self.queryset), counted, offset + size), is_estimate=True)
+        estimate = max(estimated_count(self.queryset), counted)
+        # The rows that were read, or not found, bound the total.
+        estimate = max(estimate, offset + size + has_more) if size else min(estimate, offset)
+        return Total(estimate, is_estimate=True)
