@@ -12,6 +12,8 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from conftest import import_or_skip
+
 KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
 NAMES = [
@@ -89,6 +91,7 @@ def test_path_in_a_url_that_would_be_cut_short_is_refused(url):
 
 
 def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
+    import_or_skip("inflect")  # of requirements-dev.txt, like startresource
     base = tmp_path / EVERYTHING
     for name in ("config", "records", "users", "stocks"):
         shutil.copytree(settings.BASE_DIR / name, base / name, ignore=LEFT_OUT)

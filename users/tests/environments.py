@@ -15,6 +15,7 @@ DEPLOYED = POSTGRES | {
     "HTTPS": "true",
     "ALLOWED_HOSTS": "example.com",
     "APP_URL": "https://example.com",
+    "EMAIL_URL": "smtp://mail.example.com:25",
 }
 
 
