@@ -47,7 +47,7 @@ def activate_command(name: str) -> None:
 
 @contextmanager
 def record_as(action: str, *, by_owner: bool = False) -> Iterator[None]:
-    """Record changes made in this block under `action`."""
+    """Record ordinary changes made in this block under `action`; a purge keeps its name."""
     token = _recorded_action.set(RecordedAction(action, by_owner))
     try:
         yield
@@ -65,7 +65,7 @@ def request_id() -> str | None:
 
 
 def actor_id() -> int | None:
-    """Return the id of the signed-in user; None for anonymous requests and outside of requests."""
+    """Return the id of the user that authentication set on the request; None if anonymous and outside of requests."""
     return _authenticated_id(_request_attribute("user"))
 
 

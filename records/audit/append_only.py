@@ -151,7 +151,7 @@ TRUST_PURGES = {
 
 
 class AppendOnly(Operation):
-    """Refuse UPDATE, DELETE and TRUNCATE of the audit log."""
+    """Refuse UPDATE, DELETE and TRUNCATE of the audit log, except for erasing the values of purged rows."""
 
     reversible = True
 

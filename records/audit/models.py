@@ -36,7 +36,7 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
     }
 
     #: Actions that `context.record_as` may rename. All others keep their name, whatever they are a part of.
-    RENAMED = frozenset({"create", "update", "delete", "restore", "login", "password_change"})
+    RENAMABLE_ACTIONS = frozenset({"create", "update", "delete", "restore", "login", "password_change"})
 
     def record(
         self,
@@ -57,7 +57,7 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         sql = self.INSERT.format(user_id=owner if recorded and recorded.by_owner else "NULL", rows=values)
         shared = (
             connection.ops.adapt_datetimefield_value(timezone.now()),
-            recorded.action if recorded and action in self.RENAMED else action,
+            recorded.action if recorded and action in self.RENAMABLE_ACTIONS else action,
             outcome,
             user_id if user_id is not None else context.actor_id(),
             model._meta.db_table,
@@ -79,7 +79,7 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         """Erase the values of purged rows: action, time, user id and row stay.
 
         If the rows are users, the values of what they owned and their IP addresses are erased too. The triggers of
-        `append_only` permit no other update, and this one only if an entry records the purge.
+        `append_only` permit no other change, and this one only if an entry records the purge and the row is gone.
         """
         about = self.filter(AnyOf("object_id", map(str, ids)), object_type=model._meta.db_table)
         about.exclude(changes={}).update(changes={})
@@ -130,7 +130,7 @@ class AuditEntry(models.Model):
         max_length=64, null=True, help_text="`X-Request-ID` of the answer, or the id of a command's run."
     )
 
-    # Entries are not visible to the owner of their row by that alone: see `visible_to`.
+    # Owners do not see the audit log; `HistoryViewSet` shows them the entries of their rows.
     owned_by: ClassVar[str | None] = None
     objects = AuditEntryQuerySet.as_manager()
 
@@ -138,7 +138,7 @@ class AuditEntry(models.Model):
         db_table = "audit_log"
         verbose_name = "audit entry"
         verbose_name_plural = "audit entries"
-        default_permissions = ("view", "change")
+        default_permissions = ("view", "change")  # "change" permits undoing; entries never change
         indexes = [
             # Each ends with `id`, because every list is sorted by it.
             models.Index(fields=["user_id", "id"], name="audit_log_user", condition=Q(user_id__isnull=False)),

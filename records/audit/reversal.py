@@ -85,7 +85,7 @@ def reversals(entries: Iterable[AuditEntry]) -> list[Reversal]:
         key = (entry.object_type, str(entry.object_id))
         rows.setdefault(key, Reversal(model, model._meta.pk.to_python(entry.object_id))).add(entry)
     if not rows:
-        raise ConflictError("Nothing was changed that could be put back.")
+        raise ConflictError("These entries contain no change that can be undone.")
     return sorted(rows.values(), key=lambda row: -row.last_entry)
 
 

@@ -1,4 +1,4 @@
-"""The writes that undo audit entries, each for all rows that need the same one."""
+"""The writes that undo audit entries. Rows that need the same write share a step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator

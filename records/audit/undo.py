@@ -28,8 +28,9 @@ LockedRows = dict[tuple[Any, Any], Record]
 def undo(entries: QuerySet[AuditEntry], user: Any) -> int:
     """Set the rows of these entries back to what they were before them; return the number of rows.
 
-    All rows or none, in a number of statements that does not grow with the rows. Raise ConflictError if a row has
-    changed since or cannot be set back, and PermissionDenied if `user` may not change the rows.
+    All rows or none. Rows that need the same write share its statements; many-to-many relations are written row by row.
+    Raise ConflictError if a row has changed since or cannot be set back, and PermissionDenied if `user` may not change
+    the rows.
     """
     selected = list(entries.order_by("id")[: MAX_ENTRIES + 1])
     if len(selected) > MAX_ENTRIES:
@@ -37,7 +38,7 @@ def undo(entries: QuerySet[AuditEntry], user: Any) -> int:
     rows = reversals(selected)
     try:
         with transaction.atomic(), context.record_as("undo"):
-            _raise_conflicts(rows, _lock(rows, user), is_single=len(selected) == 1)
+            _raise_conflicts(rows, _lock_permitted(rows, user), is_single=len(selected) == 1)
             for step, group in grouped_steps(rows):
                 step.write(group)
     except ValidationError as error:
@@ -57,8 +58,8 @@ def _lost_race(error: IntegrityError) -> ConflictError:
     return ConflictError("Nothing was undone: an old value is taken.", errors)
 
 
-def _lock(rows: list[Reversal], user: Any) -> LockedRows:
-    """Lock the rows and return them; PermissionDenied if `user` may not set them back."""
+def _lock_permitted(rows: list[Reversal], user: Any) -> LockedRows:
+    """Lock the rows and return them. Raise PermissionDenied if `user` may not undo their changes."""
     locked: LockedRows = {}
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model is model]

@@ -12,7 +12,7 @@ from records.models.values import as_json, as_stored
 
 
 class AuditedModel(OwnedModel):
-    """A model whose changes are announced, in their own transaction."""
+    """A model whose changes are announced, in the transaction that makes them."""
 
     #: Columns whose values are never announced.
     secret_fields: ClassVar[frozenset[str]] = frozenset()

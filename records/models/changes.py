@@ -18,5 +18,5 @@ class Change(NamedTuple):
 
 #: Rows of the sender, a model, were written: `action` (str), `changes` (list of Change), `using` (database alias).
 rows_changed = Signal()
-#: Rows of the sender were purged, and with them all that is known about them: `keys` (list), `using`.
+#: Rows of the sender were purged: receivers erase the values that they keep of them. `keys` (list), `using`.
 rows_purged = Signal()

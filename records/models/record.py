@@ -21,7 +21,7 @@ class Record(AuditedModel):
     """A row with a version and times, whose changes are audited.
 
     `save()` of a stored row writes only the changed columns, and nothing if nothing changed. Every write through the
-    model or its query set is announced to the audit log, in its own transaction; SQL that bypasses them is not.
+    model or its query set is announced to the audit log, in its transaction; SQL that bypasses them is not.
     """
 
     created_at = models.DateTimeField(auto_now_add=True, help_text="When the row was created.")

@@ -171,7 +171,7 @@ class HistoryViewSet(AuditEntryViewSet):
         is_new_owner = self.resource.queryset.model.owned_by in (row.get("changes") or {})
         super().format_row(row)
         if is_new_owner and not self.may_view_rows:
-            # So do the old values of that change.
+            # The old values belong to the former owner.
             row["changes"] = {name: [None, new] for name, (_, new) in row["changes"].items()}
         if not self.may_view_audit_log:
             self._hide_details(row)
