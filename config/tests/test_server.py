@@ -290,6 +290,7 @@ def test_reload_loses_no_request(server):
 
     def ask(keeps_connection: bool) -> None:
         client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        is_reused = False
         while not is_over.is_set():
             try:
                 client.request("GET", "/ping", headers={} if keeps_connection else {"Connection": "close"})
@@ -297,9 +298,14 @@ def test_reload_loses_no_request(server):
                 response.read()
                 if response.status != 200:
                     failures.append(response.status)
+                is_reused = client.sock is not None
             except (OSError, http.client.HTTPException) as error:
-                failures.append(error)
+                # A worker may close an idle connection while a client reuses it: clients repeat that request
+                # (RFC 9112, 9.3.1). On a new connection none may fail.
+                if not (is_reused and isinstance(error, http.client.RemoteDisconnected | ConnectionError)):
+                    failures.append(error)
                 client.close()
+                is_reused = False
         client.close()
 
     clients = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
