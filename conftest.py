@@ -1,5 +1,6 @@
 """Users, clients and browsers for the tests of every app."""
 
+import gc
 import os
 import re
 import shutil
@@ -94,6 +95,13 @@ def pytest_collection_modifyitems(items):
     """Start the slowest modules first, so that none of them is left on one worker when the others are done."""
     ranks = {module: rank for rank, module in enumerate(SLOW_MODULES)}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
+def pytest_collection_finish():
+    """Exclude the collected tests from garbage collection, which takes 100 ms with them and runs thousands of times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def pytest_xdist_auto_num_workers() -> int:

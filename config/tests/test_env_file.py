@@ -1,13 +1,12 @@
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from config.env_file import load_env_file
+from records.tests.processes import run_python
 
 SECRET = "hunter2-in-the-file"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests", "fixtures")
@@ -37,9 +36,7 @@ def check(checkout, content):
     """Run `manage.py check` with this `.env` and no other environment."""
     file = checkout / ".env"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    command = [sys.executable, "manage.py", "check"]
-    environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    return run_python("manage.py", "check", cwd=checkout)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@ import os
 import runpy
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import quote
@@ -13,6 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from conftest import import_or_skip
+from records.tests.processes import run_python
 
 KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
@@ -100,11 +99,10 @@ def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
     (base / ".env").write_text("APP_NAME=Elsewhere\n")
     temporary = base / "tmp"
     temporary.mkdir()
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(temporary)}
+    environment = {"TMPDIR": str(temporary)}
 
     def manage(*arguments):
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=base, env=environment, capture_output=True, text=True)
+        done = run_python("manage.py", *arguments, cwd=base, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,17 +1,17 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from django.conf import settings
+
+from records.tests.processes import run_python
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
 PAGES = ["/", "/docs", "/redoc", "/admin/login/", "/api/v1", "/api/v1/stocks", "/api/login", "/account/forgot-password"]
 #: Prints the status of every page, and of everything that it loads.
 LOAD = """
-import json, re, sys
+import json, re, sys, warnings
+warnings.simplefilter("error", UserWarning)
 from urllib.parse import urljoin
 import django; django.setup()
 from django.test import Client
@@ -29,26 +29,31 @@ print(json.dumps(seen))
 """
 
 
-@pytest.fixture
-def checkout(tmp_path):
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
     """A copy of the project as git has it, migrated."""
+    copy = tmp_path_factory.mktemp("checkout")
     for name in ("config", "records", "users", "stocks"):
-        shutil.copytree(settings.BASE_DIR / name, tmp_path / name, ignore=LEFT_OUT)
-    shutil.copy2(settings.BASE_DIR / "manage.py", tmp_path)
-    run(tmp_path, "manage.py", "migrate", "--verbosity", "0")
-    return tmp_path
+        shutil.copytree(settings.BASE_DIR / name, copy / name, ignore=LEFT_OUT)
+    shutil.copy2(settings.BASE_DIR / "manage.py", copy)
+    run(copy, "manage.py", "migrate", "--verbosity", "0")
+    return copy
+
+
+@pytest.fixture
+def checkout(migrated, tmp_path):
+    return shutil.copytree(migrated, tmp_path / "checkout")
 
 
 def run(checkout, *arguments, **environment):
-    environment |= {"PATH": os.environ["PATH"], "ALLOWED_HOSTS": "testserver", "LOG_LEVEL": "ERROR"}
-    environment |= {"DJANGO_SETTINGS_MODULE": "config.settings"}
-    done = subprocess.run([sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    environment |= {"ALLOWED_HOSTS": "testserver", "LOG_LEVEL": "ERROR", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    done = run_python(*arguments, cwd=checkout, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def load(checkout, **environment):
-    return json.loads(run(checkout, "-W", "error::UserWarning", "-c", LOAD, json.dumps(PAGES), **environment))
+    return json.loads(run(checkout, "-c", LOAD, json.dumps(PAGES), **environment))
 
 
 def assert_all_there(seen):

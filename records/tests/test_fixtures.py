@@ -2,13 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.apps import apps
-from django.conf import settings
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
@@ -18,6 +15,7 @@ from django.utils import timezone
 
 from records.audit.models import AuditEntry
 from records.models.changes import Change
+from records.tests.processes import run_python
 from stocks.models import Stock
 from users.models import Identity, RateLimit, Session, SpentToken, User
 
@@ -272,8 +270,7 @@ def manage(database: str, *arguments: str) -> str:
     # Transactional tests leave a database without the default users.
     seeds = str(User.objects.filter(username="alice").exists()).lower()
     environment = os.environ | {"DATABASE_URL": database, "SEED_DEFAULTS": seeds}
-    command = [sys.executable, "manage.py", *arguments]
-    done = subprocess.run(command, env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True)
+    done = run_python("manage.py", *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,9 +1,8 @@
 """Work grows no faster than the input: at once, twice and four times the size, up to the bounds."""
 
 import gc
-import sys
 import time
-from collections import Counter
+from cProfile import Profile
 from functools import partial
 
 import pytest
@@ -141,13 +140,9 @@ def measured(call) -> tuple[int, float]:
         started = time.thread_time()
         call()
         seconds.append(time.thread_time() - started)
-    calls: Counter[str] = Counter()
-    sys.setprofile(lambda frame, event, argument: calls.update([event]))
-    try:
+    with Profile() as profile:
         call()
-    finally:
-        sys.setprofile(None)
-    return calls["call"] + calls["c_call"], min(seconds)
+    return sum(entry.callcount for entry in profile.getstats()), min(seconds)
 
 
 def assert_linear(of_size, largest: int) -> None:

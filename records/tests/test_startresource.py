@@ -17,7 +17,12 @@ from records.scaffold.project import SETTINGS, URLS, Change, registered, unregis
 from records.scaffold.reader import read_fields
 from records.scaffold.resource import Resource
 
-import_or_skip("inflect")
+
+@pytest.fixture(autouse=True)
+def _inflect():
+    """Not on import, which takes over a second in every worker."""
+    import_or_skip("inflect")
+
 
 BASE = Path(settings.BASE_DIR)
 

@@ -1,11 +1,8 @@
 """Commands that run with a given environment and no other settings."""
 
-import os
 import secrets
-import subprocess
-import sys
 
-from django.conf import settings
+from records.tests.processes import run_python
 
 KEY = secrets.token_urlsafe(64)
 PASSWORD = "hunter2-in-the-database"
@@ -17,12 +14,6 @@ DEPLOYED = POSTGRES | {
     "APP_URL": "https://example.com",
     "EMAIL_URL": "smtp://mail.example.com:25",
 }
-
-
-def run_python(*command, cwd=settings.BASE_DIR, **environment):
-    """Run a command with only this environment."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environment
-    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def check(**environment):

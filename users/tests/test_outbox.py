@@ -5,11 +5,13 @@ import signal
 import smtplib
 import socket
 import socketserver
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from io import StringIO
 from itertools import chain, repeat
@@ -411,13 +413,15 @@ def wait_until(condition, seconds):
     raise AssertionError("It did not happen in time.")
 
 
-def test_mail_survives_the_service_being_killed(serve, mail_server):
+def test_mail_survives_the_service_being_killed(serve, mail_server, tmp_path):
     port = free_port()
     mailing = {"EMAIL_URL": f"smtp://127.0.0.1:{port}"}
     process, url = serve(**mailing)
     answer = requests.post(f"{url}{AUTH}/register", json=PERSON, timeout=10)
     assert (answer.status_code, answer.json()["verification_mail"]) == (201, "queued")
     kill(process)
+    with closing(sqlite3.connect(f"{tmp_path}/db.sqlite3")) as database, database:
+        database.execute("UPDATE queued_mails SET due_at = '2000-01-01'")  # without the pause before a retry
     server = mail_server(Sink, port)
     serve(**mailing)
     wait_until(lambda: server.messages, 90)

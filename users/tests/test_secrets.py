@@ -21,9 +21,9 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from conftest import Client, mailed_token
 from records.http.logging import JSONFormatter, RequestContextFilter
+from records.tests.processes import run_python
 from users.models import Session, User
 from users.oidc import client as oidc_client
-from users.tests.environments import run_python
 
 FORMATTERS = logging.Formatter(django_settings.LOGGING["formatters"]["text"]["format"], style="{"), JSONFormatter()
 AUTH = "/api/v1/auth"

@@ -5,7 +5,8 @@ from urllib.parse import quote
 import pytest
 from django.conf import settings
 
-from users.tests.environments import DEPLOYED, KEY, PASSWORD, POSTGRES, assert_refused, check, run_python, setting
+from records.tests.processes import run_python
+from users.tests.environments import DEPLOYED, KEY, PASSWORD, POSTGRES, assert_refused, check, setting
 
 
 def test_no_settings_at_all_will_do():

@@ -1,0 +1,36 @@
+"""A process that has imported the parts of Django that need no settings, and runs each command in a fork of itself.
+
+It reads one command per line as JSON and writes its exit code: `[["manage.py", "check"], cwd, environment, out, err]`.
+"""
+
+import gc
+import json
+import os
+import runpy
+import sys
+
+import environ  # noqa: F401
+import psycopg2  # noqa: F401
+
+gc.freeze()  # so that collections in a fork do not copy these pages
+for line in sys.stdin:
+    command, folder, environment, *outputs = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+
+for number, path in enumerate([os.devnull, *outputs]):
+    os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+os.chdir(folder)
+os.environ.clear()
+os.environ.update(environment)
+sys.argv = command
+sys.path[0] = "" if command[0] == "-c" else folder
+if command[0] == "-c":
+    sys.argv = ["-c", *command[2:]]
+    exec(command[1], {"__name__": "__main__"})
+else:
+    runpy.run_path(command[0], run_name="__main__")
