@@ -99,7 +99,7 @@ def _value(name: str, value: str) -> str:
 
 def _unquoted_value(name: str, value: str) -> str:
     if value.startswith("#") or value[:1].isspace() or "\t" in value:
-        raise ValueError(f"the value of {name} and a comment cannot be told apart: put the value in quotes")
+        raise ValueError(f"the value of {name} and a comment cannot be distinguished: put the value in quotes")
     value = value.partition(" #")[0].rstrip()
     if value[-1:] in {"'", '"', "\\"} or value[:1] in {"“", "”", "„", "‘", "’", "«"}:
         raise ValueError(f"the value of {name} has quotes that do not match: put it in single quotes")

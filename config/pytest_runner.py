@@ -15,7 +15,7 @@ VERBOSITY = {0: ["--quiet"], 1: [], 2: ["-vv"], 3: ["-vvv"]}
 class PytestRunner:
     """Run the suite with pytest, as pytest-django's documentation recommends.
 
-    pytest runs in a process of its own: this one has read the settings before pytest sets those of the tests.
+    pytest runs in a separate process: this one has read the settings before pytest sets those of the tests.
     """
 
     def __init__(

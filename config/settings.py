@@ -382,9 +382,9 @@ SPECTACULAR_SETTINGS = {
             "name": "auth",
             "description": "Registration, login, sessions, passwords and the removal of an account.",
         },
-        {"name": "users", "description": "Accounts and profiles: everybody sees their own, staff see all."},
-        {"name": "stocks", "description": "Stocks that users hold: everybody sees their own, staff see all."},
-        {"name": "admin", "description": "The audit log, and undoing what it tells of."},
+        {"name": "users", "description": "Accounts and profiles. Users see their own, staff see all."},
+        {"name": "stocks", "description": "Stocks that users hold. Users see their own, staff see all."},
+        {"name": "admin", "description": "The audit log, and undoing changes."},
     ],
     "POSTPROCESSING_HOOKS": ["records.rest.schema.components.add_components"],
 }

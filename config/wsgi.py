@@ -17,7 +17,7 @@ MAX_CONTENT_TYPE_LENGTH = 256
 
 
 class UTF8Request(WSGIRequest):
-    """A request in UTF-8, whatever charset its Content-Type names: Django would decode the URL by it, too."""
+    """A request that is decoded as UTF-8. Django would decode the URL too by the charset of the Content-Type."""
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:

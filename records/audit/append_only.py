@@ -29,12 +29,12 @@ MAY_BE_ERASED = """
 FIXED = ("id", "at", "action", "outcome", "user_id", "object_type", "object_id", "owner_id", "request_id")
 
 
-def _permitted(text: str, is_same: str, *, checked: bool) -> str:
-    """Return the condition under which an UPDATE is permitted. With `checked`, a purged row must not exist any more."""
+def _permitted(text: str, is_same: str, *, row_gone: bool) -> str:
+    """Return the condition under which an UPDATE is permitted. With `row_gone`, purged rows must not exist."""
 
     def purged(kind: str, key: str) -> str:
         is_purged = PURGED.format(kind=kind, key=key)
-        return f"({is_purged} AND audit_log_row_is_gone({kind}, {key}))" if checked else is_purged
+        return f"({is_purged} AND audit_log_row_is_gone({kind}, {key}))" if row_gone else is_purged
 
     fixed = " AND ".join(f"NEW.{name} {is_same} OLD.{name}" for name in FIXED)
     erased = MAY_BE_ERASED.format(
@@ -46,13 +46,13 @@ def _permitted(text: str, is_same: str, *, checked: bool) -> str:
     return f"({fixed} AND {erased})"
 
 
-def _postgresql_function(*, checked: bool) -> str:
+def _postgresql_function(*, row_gone: bool) -> str:
     # Look up names in the schema of the audit log only: a temporary table could shadow one of ours.
-    path = "SET search_path = pg_catalog, @schema@, pg_temp" if checked else ""
+    path = "SET search_path = pg_catalog, @schema@, pg_temp" if row_gone else ""
     return f"""
     CREATE OR REPLACE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql {path} AS $$ BEGIN
         IF TG_OP = 'UPDATE' THEN
-            IF {_permitted("varchar", "IS NOT DISTINCT FROM", checked=checked)} THEN
+            IF {_permitted("varchar", "IS NOT DISTINCT FROM", row_gone=row_gone)} THEN
                 RETURN NEW;
             END IF;
         END IF;
@@ -82,7 +82,7 @@ POSTGRESQL_IS_GONE = """
 """
 
 POSTGRESQL = [
-    _postgresql_function(checked=False),
+    _postgresql_function(row_gone=False),
     """
     CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE ON audit_log
         FOR EACH ROW EXECUTE FUNCTION audit_log_refuse()
@@ -94,8 +94,8 @@ POSTGRESQL = [
 ]
 
 
-def _sqlite_trigger(*, checked: bool) -> str:
-    permitted = _permitted("text", "IS", checked=checked)
+def _sqlite_trigger(*, row_gone: bool) -> str:
+    permitted = _permitted("text", "IS", row_gone=row_gone)
     return f"""
     CREATE TRIGGER audit_log_no_update BEFORE UPDATE ON audit_log WHEN NOT {permitted} BEGIN
         SELECT RAISE(ABORT, '{REFUSED}');
@@ -104,7 +104,7 @@ def _sqlite_trigger(*, checked: bool) -> str:
 
 
 SQLITE = [
-    _sqlite_trigger(checked=False),
+    _sqlite_trigger(row_gone=False),
     # INSERT OR REPLACE deletes rows without running the trigger of deletions.
     f"""
     CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log
@@ -135,18 +135,18 @@ DROP_TRIGGERS = {
 
 CREATE_TRIGGERS = {"postgresql": POSTGRESQL, "sqlite": SQLITE}
 
-VERIFY_PURGES = {
+REQUIRE_ROW_GONE = {
     # Replaces functions only, because altering the table would wait for its readers.
-    "postgresql": [POSTGRESQL_IS_GONE, _postgresql_function(checked=True)],
-    "sqlite": ["DROP TRIGGER audit_log_no_update", _sqlite_trigger(checked=True)],
+    "postgresql": [POSTGRESQL_IS_GONE, _postgresql_function(row_gone=True)],
+    "sqlite": ["DROP TRIGGER audit_log_no_update", _sqlite_trigger(row_gone=True)],
 }
 
-TRUST_PURGES = {
+ALLOW_EXISTING_ROW = {
     "postgresql": [
-        _postgresql_function(checked=False),
+        _postgresql_function(row_gone=False),
         "DROP FUNCTION IF EXISTS audit_log_row_is_gone(text, text)",
     ],
-    "sqlite": ["DROP TRIGGER audit_log_no_update", _sqlite_trigger(checked=False)],
+    "sqlite": ["DROP TRIGGER audit_log_no_update", _sqlite_trigger(row_gone=False)],
 }
 
 
@@ -177,10 +177,10 @@ class CheckPurges(Operation):
         pass
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, VERIFY_PURGES)
+        _execute(schema_editor.connection, REQUIRE_ROW_GONE)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _execute(schema_editor.connection, TRUST_PURGES)
+        _execute(schema_editor.connection, ALLOW_EXISTING_ROW)
 
     def describe(self) -> str:
         return "Erase values of the audit log only where the row is gone"
@@ -214,7 +214,7 @@ def without_triggers(connection: BaseDatabaseWrapper) -> Iterator[None]:
         _execute(connection, DROP_TRIGGERS)
         yield
         _execute(connection, CREATE_TRIGGERS)
-        _execute(connection, VERIFY_PURGES)
+        _execute(connection, REQUIRE_ROW_GONE)
 
 
 def _execute(connection: BaseDatabaseWrapper, statements: dict[str, list[str]]) -> None:

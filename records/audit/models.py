@@ -35,7 +35,7 @@ class AuditEntryQuerySet(QuerySet["AuditEntry"]):
         ),
     }
 
-    #: Actions that `context.record_as` may rename. All others keep their name, whatever they are a part of.
+    #: Actions that `context.record_as` may rename. All others keep their name.
     RENAMABLE_ACTIONS = frozenset({"create", "update", "delete", "restore", "login", "password_change"})
 
     def record(
@@ -113,21 +113,21 @@ class AuditEntry(models.Model):
     )  # fmt: skip
 
     id = models.BigAutoField(primary_key=True, help_text="Number of the entry; later ones are higher.")
-    at = models.DateTimeField(help_text="When it was done.")
-    action = models.CharField(max_length=20, choices=[(name, name) for name in ACTIONS], help_text="What was done.")
-    outcome = models.CharField(max_length=7, choices=Outcome.choices, help_text="Whether it succeeded.")
+    at = models.DateTimeField(help_text="Time of the action.")
+    action = models.CharField(max_length=20, choices=[(name, name) for name in ACTIONS], help_text="The action.")
+    outcome = models.CharField(max_length=7, choices=Outcome.choices, help_text="Result of the action.")
     user_id = models.BigIntegerField(
-        null=True, help_text="Who did it, or on whose account it was tried; null if unknown, or done by a command."
+        null=True, help_text="Id of the user who acted, or whose login failed; null for commands and unknown users."
     )
-    object_type = models.CharField(max_length=63, help_text="What kind of row: `users`, `stocks`, …")
+    object_type = models.CharField(max_length=63, help_text="Table of the row: `users`, `stocks`, …")
     object_id = models.CharField(max_length=64, null=True, help_text="Id of the row; null if there is none.")
-    owner_id = models.BigIntegerField(null=True, help_text="Id of the user whose row it is.")
+    owner_id = models.BigIntegerField(null=True, help_text="Id of the user who owns the row.")
     changes = models.JSONField(
         default=dict, help_text='Changed fields with their old and new value: `{"price": [175.5, 190.25]}`.'
     )
-    ip = models.GenericIPAddressField("IP address", null=True, help_text="Address it was done from; null for commands.")
+    ip = models.GenericIPAddressField("IP address", null=True, help_text="Address of the client; null for commands.")
     request_id = models.CharField(
-        max_length=64, null=True, help_text="`X-Request-ID` of the answer, or the id of a command's run."
+        max_length=64, null=True, help_text="`X-Request-ID` of the response, or the id of the command's run."
     )
 
     # Owners do not see the audit log; `HistoryViewSet` shows them the entries of their rows.

@@ -94,7 +94,7 @@ def _raise_if_irreversible(entry: AuditEntry) -> None:
     if reason is None and entry.action in CHANGES and not entry.changes:
         reason = IRREVERSIBLE["purge"]
     if reason is not None:
-        raise ConflictError(f"{entry.object_type} {entry.object_id} cannot be put back: {reason}.")
+        raise ConflictError(f"{entry.object_type} {entry.object_id} cannot be undone: {reason}.")
 
 
 def _model_of(entry: AuditEntry) -> Any:

@@ -95,7 +95,7 @@ bad_request = _error_view(400, "The request could not be understood.")
 permission_denied = _error_view(403, "This is not allowed.")
 page_not_found = _error_view(404, "There is nothing at this address.")
 method_not_allowed = _error_view(405, "This address can only be read.")
-_crash = _error_view(500, "Something went wrong on our side. The request id tells us what.")
+_crash = _error_view(500, "An internal error occurred. The log describes it under this request id.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

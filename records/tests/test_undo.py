@@ -248,7 +248,7 @@ def test_request_of_which_a_row_is_gone_for_good_undoes_nothing(superuser, owner
     answer = superuser.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 190.25}})
     Stock.all_objects.filter(pk=second.pk).purge()
     undone = undo_request(superuser, answer)
-    assert (undone.status_code, f"stocks {second.pk} cannot be put back" in undone.json()["detail"]) == (409, True)
+    assert (undone.status_code, f"stocks {second.pk} cannot be undone" in undone.json()["detail"]) == (409, True)
     assert stored(first).price == Decimal("190.25")
 
 

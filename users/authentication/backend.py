@@ -29,7 +29,7 @@ class AccountBackend(ModelBackend):
     """Log users in by username or e-mail address, with a limit to failed attempts.
 
     Serves the API, the browsable API and the admin. An attempt costs one password hash, whether or not the account
-    exists. An account or address with too many failures is refused by TooManyAttemptsError, whatever the password.
+    exists. After too many failures, even the right password raises TooManyAttemptsError.
     """
 
     def authenticate(

@@ -61,7 +61,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
             MinLengthValidator(3),
             RegexValidator(r"^[A-Za-z0-9_.+-]+\Z", "Use letters, digits and the characters . _ + - only."),
         ],
-        help_text="3–50 letters, digits or . _ + -; unique whatever the case.",
+        help_text="3–50 letters, digits or . _ + -; unique, ignoring case.",
     )
     email = models.EmailField(
         max_length=255,
@@ -69,7 +69,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         blank=True,
         # Python, both databases and mail servers agree on upper and lower case of ASCII only.
         validators=[RegexValidator(r"^[!#-~]+\Z", "Use ASCII letters, digits and signs without quotes only.")],
-        help_text="E-mail address; unique whatever the case.",
+        help_text="E-mail address; unique, ignoring case.",
     )
     pending_email = models.EmailField(
         max_length=255, null=True, editable=False, help_text="Address that replaces `email` when it is confirmed."

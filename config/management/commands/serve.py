@@ -171,6 +171,6 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError(f"DJANGO_SUPERUSER_PASSWORD cannot be used. {' '.join(error.messages)}") from None
         if os.environ.get("DJANGO_SUPERUSER_PASSWORD"):
-            self.stdout.write(f"Made the administrator '{username}' with the password of DJANGO_SUPERUSER_PASSWORD.")
+            self.stdout.write(f"Created the administrator '{username}' with the password of DJANGO_SUPERUSER_PASSWORD.")
         else:
-            self.stdout.write(f"Made the administrator '{username}' with the password {password} (shown only now).")
+            self.stdout.write(f"Created the administrator '{username}' with the password {password} (shown only now).")

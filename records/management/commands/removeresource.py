@@ -28,7 +28,7 @@ class Command(BaseCommand):
             count = model.all_objects.count() if has_table else 0
         except Error as error:
             reason = " ".join(str(error).split())
-            raise CommandError(f"Whether the table is empty cannot be told: {reason} Nothing was removed.") from None
+            raise CommandError(f"Cannot check whether the table is empty: {reason} Nothing was removed.") from None
         if count:
             rows = f"{count:,} row{'s' * (count != 1)}, deleted ones included"
             raise CommandError(f"The table {model._meta.db_table} has {rows}. Nothing was removed.")

@@ -42,7 +42,7 @@ class UndoRequestSerializer(StrictSerializer):
 
 
 class UndoneSerializer(StrictSerializer):
-    undone = serializers.IntegerField(help_text="How many rows were put back.")
+    undone = serializers.IntegerField(help_text="Number of rows that were restored to their state before the change.")
     request_id = serializers.CharField(help_text="The id of this request, by which the undoing can be undone.")
 
 

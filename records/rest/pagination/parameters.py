@@ -106,7 +106,7 @@ def describe(view: Any) -> list[dict[str, Any]]:
 def describe_fields(names: Iterable[str]) -> dict[str, Any]:
     """Return the OpenAPI parameter `fields`. OpenAPI cannot express that it removes required fields."""
     known = ", ".join(names)
-    description = f"Comma-separated names: the answer has only these, whatever its schema says. Known: {known}."
+    description = f"Comma-separated names of the fields to return, instead of all in the schema. Known: {known}."
     return _parameter("fields", description, {"type": "string", "minLength": 1})
 
 

@@ -13,7 +13,7 @@ def describe_response(rows: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a page whose `items` have the schema `rows`."""
     properties: dict[str, dict[str, Any]] = {
         "items": rows | {"description": "The rows of this page."},
-        "total": INTEGER | {"description": "Matching rows; null where nobody counted.", "example": 150},
+        "total": INTEGER | {"description": "Number of matching rows; null with `count=none`.", "example": 150},
         "total_is_estimate": {
             "type": "boolean",
             "description": f"Whether `total` is the planner's guess, past {MAX_EXACT_COUNT:,} rows.",
@@ -26,7 +26,7 @@ def describe_response(rows: dict[str, Any]) -> dict[str, Any]:
             "description": "Rows a page.",
             "example": 10,
         },
-        "pages": INTEGER | {"description": "Pages in all; null where nobody counted.", "example": 15},
+        "pages": INTEGER | {"description": "Number of pages; null with `count=none`.", "example": 15},
         "has_next": {"type": "boolean", "description": "Whether rows follow."},
         "has_prev": {"type": "boolean", "description": "Whether rows come before."},
         "links": {

@@ -127,7 +127,7 @@ class RecordSchema(SerializerSchema):
         return {"example": {"summary": "Example", "value": value}} if value else examples
 
     def _request_example(self, serializer: Any) -> dict[str, Any]:
-        """Return a body that should succeed, whoever sends it."""
+        """Return a request body that succeeds for every caller with permission."""
         serializer = force_instance(serializer)
         meta = getattr(serializer, "Meta", None)
         examples = getattr(meta, "examples", {})
