@@ -7,10 +7,10 @@ import sys
 import pytest
 from django.conf import settings
 
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
+IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
 PAGES = ["/", "/docs", "/redoc", "/admin/login/", "/api/v1", "/api/v1/stocks", "/api/login", "/account/forgot-password"]
-#: Prints the status of every page, and of everything that it loads.
-LOAD = """
+#: Prints the status of every page and of its assets.
+LOAD_SCRIPT = """
 import json, re, sys
 from urllib.parse import urljoin
 import django; django.setup()
@@ -31,9 +31,9 @@ print(json.dumps(seen))
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the project as git has it, migrated."""
+    """Copy the project without generated files, and migrate its database."""
     for name in ("config", "records", "users", "stocks"):
-        shutil.copytree(settings.BASE_DIR / name, tmp_path / name, ignore=LEFT_OUT)
+        shutil.copytree(settings.BASE_DIR / name, tmp_path / name, ignore=IGNORED)
     shutil.copy2(settings.BASE_DIR / "manage.py", tmp_path)
     run(tmp_path, "manage.py", "migrate", "--verbosity", "0")
     return tmp_path
@@ -42,40 +42,44 @@ def checkout(tmp_path):
 def run(checkout, *arguments, **environment):
     environment |= {"PATH": os.environ["PATH"], "ALLOWED_HOSTS": "testserver", "LOG_LEVEL": "ERROR"}
     environment |= {"DJANGO_SETTINGS_MODULE": "config.settings"}
-    done = subprocess.run([sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    process = subprocess.run(
+        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout
 
 
-def load(checkout, **environment):
-    return json.loads(run(checkout, "-W", "error::UserWarning", "-c", LOAD, json.dumps(PAGES), **environment))
+def load_pages(checkout, **environment):
+    return json.loads(run(checkout, "-W", "error::UserWarning", "-c", LOAD_SCRIPT, json.dumps(PAGES), **environment))
 
 
-def assert_all_there(seen):
-    assert {path: status for path, status in seen.items() if status != (401 if path == "/api/v1/stocks" else 200)} == {}
-    assert [path for path in seen if path.endswith(".js")]
-    assert [path for path in seen if path.endswith(".css")]
+def assert_all_served(statuses):
+    assert {
+        path: status for path, status in statuses.items() if status != (401 if path == "/api/v1/stocks" else 200)
+    } == {}
+    assert [path for path in statuses if path.endswith(".js")]
+    assert [path for path in statuses if path.endswith(".css")]
 
 
 @pytest.mark.parametrize("debug", ["false", "true"])
-def test_pages_of_a_fresh_checkout_have_their_scripts_and_styles(checkout, debug):
-    seen = load(checkout, DEBUG=debug)
-    assert_all_there(seen)
+def test_pages_of_a_new_checkout_load_their_assets(checkout, debug):
+    statuses = load_pages(checkout, DEBUG=debug)
+    assert_all_served(statuses)
     assert not (checkout / "var" / "static").exists()
 
 
-def test_collected_files_are_named_by_their_content(checkout):
+def test_collected_files_have_hashed_names(checkout):
     run(checkout, "manage.py", "collectstatic", "--no-input", "--verbosity", "0")
-    seen = load(checkout)
-    assert_all_there(seen)
+    statuses = load_pages(checkout)
+    assert_all_served(statuses)
     manifest = json.loads((checkout / "var" / "static" / "staticfiles.json").read_text())["paths"]
-    names = {path.removeprefix("/static/") for path in seen if path.startswith("/static/")}
+    names = {path.removeprefix("/static/") for path in statuses if path.startswith("/static/")}
     assert names
     assert names <= set(manifest.values())
     # A file that is added after an upgrade is served before it is collected.
     (checkout / "users" / "static" / "users" / "account.js").rename(checkout / "users" / "static" / "users" / "new.js")
     page = checkout / "users" / "templates" / "users" / "account.html"
     page.write_text(page.read_text().replace("users/account.js", "users/new.js"))
-    seen = load(checkout)
-    assert_all_there(seen)
-    assert "/static/users/new.js" in seen
+    statuses = load_pages(checkout)
+    assert_all_served(statuses)
+    assert "/static/users/new.js" in statuses

@@ -121,10 +121,10 @@ SHOW = (
 def test_commands_have_no_time_limit():
     """Maintenance commands ignore a limit of one millisecond. Other connections keep theirs."""
     for command in (["dumpdata", "users"], ["purge_deleted"], ["migrate", "--verbosity", "0"], ["showmigrations"]):
-        done = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
-        assert (command, done.returncode, done.stderr) == (command, 0, "")
-    done = manage("shell", "-c", SHOW, STATEMENT_TIMEOUT="7")
-    assert done.stdout.splitlines()[-1] == "7s"
+        process = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
+        assert (command, process.returncode, process.stderr) == (command, 0, "")
+    process = manage("shell", "-c", SHOW, STATEMENT_TIMEOUT="7")
+    assert process.stdout.splitlines()[-1] == "7s"
 
 
 # Poolers
