@@ -148,7 +148,7 @@ def test_other_sessions_of_the_user_stay_valid(owner):
     assert sorted([owner.get(ME).status_code, other.get(ME).status_code]) == [200, 401]
 
 
-def test_refresh_token_is_no_access_token(anonymous, make_user):
+def test_refresh_token_is_not_an_access_token(anonymous, make_user):
     make_user(username="ada", password=PASSWORD)
     answer = anonymous.post("/api/v1/auth/login", {"username": "ada", "password": PASSWORD})
     assert_refused(use(anonymous, answer.json()["refresh_token"]))

@@ -185,7 +185,7 @@ def test_failed_registration_is_logged(anonymous, person):
     assert events() == [("register", "failure", None)]
 
 
-def test_registration_that_loses_a_race_is_logged(anonymous, person, monkeypatch):
+def test_concurrent_registration_failure_is_logged(anonymous, person, monkeypatch):
     monkeypatch.setattr("records.db.constraints.Unique.validate", lambda *args, **kwargs: None)
     body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
     assert anonymous.post(f"{AUTH}/register", body).status_code == 400

@@ -163,7 +163,7 @@ def test_missing_field_is_named(anonymous, missing):
 
 @pytest.mark.parametrize("field", ["username", "password"])
 @pytest.mark.parametrize("value", [None, "", [], {}, True, "a\0b", "x" * 1025])
-def test_bad_value_is_named(anonymous, field, value):
+def test_invalid_value_is_named(anonymous, field, value):
     answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD} | {field: value})
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == [field]

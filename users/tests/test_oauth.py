@@ -374,7 +374,7 @@ def test_keys_of_unknown_type_are_ignored(provider, sign_in):
     assert_signed_in(sign_in())
 
 
-def test_provider_that_goes_down_during_sign_in_is_refused(provider, browser):
+def test_provider_failure_during_sign_in_is_reported(provider, browser):
     authorization = start_sign_in(browser)
     provider.answers = dict.fromkeys(["/discovery", "/token", "/jwks"], (503, b"down"))
     oidc_client.registry.cache_clear()  # as in a worker that has not loaded this provider yet
@@ -450,9 +450,9 @@ def test_state_of_another_provider_is_refused(provider, browser):
 def test_callback_works_once(provider, browser):
     authorization = start_sign_in(browser)
     assert_signed_in(complete_sign_in(browser, authorization))
-    again = complete_sign_in(browser, authorization)
-    assert again.status_code == 400
-    assert "finished already" in visible_text(again)
+    second_response = complete_sign_in(browser, authorization)
+    assert second_response.status_code == 400
+    assert "finished already" in visible_text(second_response)
     assert Session.objects.count() == len(provider.token_requests) == 1
 
 

@@ -236,10 +236,10 @@ def use(client, endpoint, token):
 
 
 @pytest.mark.parametrize("endpoint", PURPOSES)
-@pytest.mark.parametrize("event", [change_address, change_password, deactivate, delete])
-def test_token_is_invalidated_by_account_changes(anonymous, ada, endpoint, event):
+@pytest.mark.parametrize("change_account", [change_address, change_password, deactivate, delete])
+def test_token_is_invalidated_by_account_changes(anonymous, ada, endpoint, change_account):
     token = mail_token(PURPOSES[endpoint], ada)
-    event(ada)
+    change_account(ada)
     assert use(anonymous, endpoint, token).json()["errors"] == {"token": ["This token is invalid, used or expired."]}
 
 
@@ -296,7 +296,7 @@ def test_verification_is_mailed_again(ada, anonymous):
     assert User.objects.get(pk=ada.pk).is_verified
 
 
-def test_verified_address_gets_no_mail(ada):
+def test_verified_address_is_not_mailed(ada):
     User.objects.filter(pk=ada.pk).update(is_verified=True)
     assert Client(ada).post(f"{AUTH}/request-email-verification").status_code == 202
     assert not outbox.outbox

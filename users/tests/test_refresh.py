@@ -102,11 +102,11 @@ def test_forged_token_cannot_end_a_session_by_its_id(anonymous, pair):
     assert me_status(pair["access_token"]) == 200
 
 
-def test_access_token_is_no_refresh_token(anonymous, pair):
+def test_access_token_is_not_a_refresh_token(anonymous, pair):
     assert refresh(anonymous, pair["access_token"]).status_code == 401
 
 
-def test_refresh_token_is_no_access_token(pair):
+def test_refresh_token_is_not_an_access_token(pair):
     assert me_status(pair["refresh_token"]) == 401
 
 

@@ -64,7 +64,7 @@ def test_empty_required_field_is_refused(anonymous, field, value):
 
 
 @pytest.mark.parametrize("email", ["ada", "ada@", "@example.com", "a b@example.com", "a" * 245 + "@example.com"])
-def test_bad_email_is_refused(anonymous, email):
+def test_invalid_email_is_refused(anonymous, email):
     answer = anonymous.post(URL, ADA | {"email": email})
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["email"]

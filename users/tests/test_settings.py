@@ -96,7 +96,7 @@ def test_debug_with_https_is_refused():
         ("ALLOWED_HOSTS", "a b"),
     ],
 )
-def test_bad_value_is_refused_in_one_line(name, value):
+def test_invalid_value_is_refused_in_one_line(name, value):
     assert_refused(check(**{name: value}), name)
 
 
@@ -109,12 +109,12 @@ def test_bad_value_is_refused_in_one_line(name, value):
         ("POSTGRES_PASSWORD_FILE", "/nonexistent"),
     ],
 )
-def test_bad_value_for_postgresql_is_refused_in_one_line(name, value):
+def test_invalid_postgresql_value_is_refused_in_one_line(name, value):
     assert_refused(check(**POSTGRES, **{name: value}), name)
 
 
 @pytest.mark.parametrize("origin", ["nonsense", "https://example.com/path"])
-def test_bad_origin_is_refused(origin):
+def test_invalid_cors_origin_is_refused(origin):
     process = check(CORS_ALLOWED_ORIGINS=origin)
     assert process.returncode != 0
     assert "CORS_ALLOWED_ORIGINS" in process.stderr
@@ -132,7 +132,7 @@ def test_bad_origin_is_refused(origin):
         f"postgres://u:{PASSWORD}@h",
     ],
 )
-def test_bad_database_url_is_refused_without_revealing_the_password(url):
+def test_invalid_database_url_is_refused_without_revealing_the_password(url):
     assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
 
 
@@ -225,7 +225,7 @@ def test_former_keys_are_a_list():
 
 
 @pytest.mark.parametrize("days", ["-1", "x", "1.5", "4000"])
-def test_bad_grace_is_refused(days):
+def test_invalid_deletion_grace_is_refused(days):
     assert_refused(check(ACCOUNT_DELETION_GRACE_DAYS=days), "ACCOUNT_DELETION_GRACE_DAYS")
 
 
@@ -295,7 +295,7 @@ def test_pgoptions_are_kept():
 @pytest.mark.parametrize(
     "query", ["nonsense=1", "connect_timeout=soon", "keepalives_idle=-1", "port=0", "host=%00", "application_name=%zz"]
 )
-def test_parameter_that_libpq_refuses_is_refused(query):
+def test_invalid_libpq_parameter_is_refused(query):
     url = f"postgres://u:{PASSWORD}@h/d?{query}"
     assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
 
@@ -303,7 +303,7 @@ def test_parameter_that_libpq_refuses_is_refused(query):
 @pytest.mark.parametrize(
     "url", ["nonsense", "sqlite:////tmp/x", f"postgres://u:{PASSWORD}@h:port/d", f"mysql://u:{PASSWORD}@h/d"]
 )
-def test_bad_migration_url_is_refused(url):
+def test_invalid_migration_url_is_refused(url):
     assert_refused(check(**POSTGRES, MIGRATION_DATABASE_URL=url), "MIGRATION_DATABASE_URL")
 
 
@@ -340,5 +340,5 @@ def test_lock_timeout_sets_the_busy_timeout_of_sqlite(lock, expected):
 @pytest.mark.parametrize("name", ["STATEMENT_TIMEOUT", "LOCK_TIMEOUT"])
 @pytest.mark.parametrize("value", ["-1", "soon", "3s", "1e3", "99999", "0.0001", "nan", "inf"])
 @pytest.mark.parametrize("database", [{}, POSTGRES])
-def test_bad_timeout_is_refused(name, value, database):
+def test_invalid_timeout_is_refused(name, value, database):
     assert_refused(check(**database, **{name: value}), name)
