@@ -105,7 +105,7 @@ def test_readme_is_short():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
+def test_links_point_to_existing_files(page):
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page_text(page))
     folder = Path(settings.BASE_DIR, page).parent
     assert [target for target in targets if not (folder / target).exists()] == []

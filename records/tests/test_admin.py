@@ -33,7 +33,7 @@ def test_filter_with_nul_does_not_crash(admin):
     assert admin.get("/admin/users/user/?gender__exact=%00").status_code in {200, 302, 400}
 
 
-def test_taken_username_gets_the_message_of_the_api(admin, make_user):
+def test_taken_username_has_the_message_of_the_api(admin, make_user):
     make_user(username="taken").delete()
     password = {"usable_password": "false"}
     answer = admin.post("/admin/users/user/add/", {"username": "TAKEN", "email": "", **password})

@@ -96,7 +96,7 @@ def test_user_added_four_times_concurrently_is_added_once(browser):
     assert LogEntry.objects.count() == 1
 
 
-def test_one_of_four_concurrent_renames_to_the_same_name_wins(browser, make_user):
+def test_one_of_four_concurrent_renames_to_the_same_name_succeeds(browser, make_user):
     people = [make_user() for _ in range(4)]
     requests = [
         posting(browser, f"{USERS}{user.pk}/change/", {"username": "same", "is_active": "on"}) for user in people
@@ -234,7 +234,7 @@ def test_row_that_became_protected_is_not_deleted(browser, make_stock, superuser
     assert not LogEntry.objects.exists()
 
 
-def test_password_change_of_a_purged_user_is_conflict(browser, make_user, monkeypatch):
+def test_password_change_of_a_purged_user_is_409(browser, make_user, monkeypatch):
     user = make_user()
     save = User.save
 

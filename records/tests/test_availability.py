@@ -190,7 +190,7 @@ def test_read_only_database_is_a_page_in_the_admin(make_user):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_not_ready_while_the_database_is_read_only(client):
+def test_readiness_fails_while_the_database_is_read_only(client):
     with read_only():
         ready, index = client.get("/health/ready"), client.get("/")
         assert_unavailable(ready)

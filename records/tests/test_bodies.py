@@ -551,7 +551,7 @@ def test_every_response_has_its_own_request_id(owner, path):
     assert first != second
 
 
-# Internals stay private
+# Internal details
 
 
 def test_problem_reveals_no_internals(owner, make_stock):

@@ -238,7 +238,7 @@ def test_loading_a_later_version_keeps_its_times(owner, make_stock, tmp_path):
     assert stored.version == 10
 
 
-def test_next_rows_get_free_ids(all_models_data, make_user, make_stock, tmp_path):
+def test_new_rows_get_unused_ids(all_models_data, make_user, make_stock, tmp_path):
     path = dump(tmp_path / "all.json")
     flush_database()
     load(path)

@@ -74,7 +74,7 @@ def test_headers_over_32_kib_are_refused(anonymous, path, header):
     problem(anonymous.get(path, **{f"HTTP_{header}": "a" * 32_768}), 431)
 
 
-def test_header_sizes_are_added(anonymous):
+def test_header_sizes_are_summed(anonymous):
     problem(anonymous.get(STOCKS, **{f"HTTP_X_{number}": "a" * 1000 for number in range(40)}), 431)
 
 

@@ -81,7 +81,7 @@ def test_readiness_does_not_wait_for_a_lock(client, limit):
 
 
 @only_postgresql
-def test_statement_that_takes_too_long_is_503(make_user, limit):
+def test_slow_statement_is_503(make_user, limit):
     client = Client(make_user())
     limit(statement=300, lock=300)
 
@@ -148,7 +148,7 @@ def pooler(monkeypatch):
 
 
 @only_postgresql
-def test_pooler_that_refuses_the_limits_is_used_without_them(pooler, limit, client, caplog):
+def test_pooler_that_refuses_timeouts_is_used_without_them(pooler, limit, client, caplog):
     limit(statement=10000, lock=3000)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -175,7 +175,7 @@ def test_stock_of_a_deleted_user_is_not_restored(superuser, owner, stock):
     assert (answer.status_code, "restore the owner first" in answer.json()["detail"]) == (409, True)
 
 
-def test_creation_of_the_last_superuser_is_not_undone(superuser):
+def test_creation_of_the_last_active_superuser_is_not_undone(superuser):
     User.objects.superusers().exclude(pk=superuser.user.pk).update(is_superuser=False)
     User.objects.filter(pk=superuser.user.pk).update(is_staff=True)
     superuser.user.refresh_from_db()
@@ -283,7 +283,7 @@ def test_several_changes_of_one_row_are_undone_together(superuser, owner, stock)
     assert (stored(stock).price, last_entry(stock).changes) == (Decimal("175.5"), {"price": [3, 175.5]})
 
 
-def test_foreign_change_between_changes_of_one_request_is_a_conflict(superuser, owner, stock):
+def test_change_by_another_request_in_between_is_a_conflict(superuser, owner, stock):
     for price, request in ((2, "batch"), (5, "other"), (3, "batch")):
         owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": price}, HTTP_X_REQUEST_ID=request)
     answer = superuser.post(UNDO, {"request_id": "batch"})

@@ -31,7 +31,7 @@ def client(ada):
 
 @pytest.fixture(params=["owner", "staff", "superuser"])
 def own_client(request, make_user):
-    """Return a client of an ordinary user, of staff with all permissions, and of a superuser."""
+    """Return a client: of an ordinary user, of staff with all permissions, or of a superuser."""
     role = {"is_staff": request.param != "owner", "is_superuser": request.param == "superuser"}
     user = make_user(email="ada@example.com", password=PASSWORD, is_verified=True, **role)
     if request.param == "staff":
@@ -200,7 +200,7 @@ def test_changes_to_one_address_are_limited(client):
     assert answers == [200] * 5 + [429]
 
 
-def test_reset_goes_to_the_confirmed_address_only(client, anonymous, ada):
+def test_reset_is_mailed_only_to_the_confirmed_address(client, anonymous, ada):
     client.patch(ME, CONFIRMED_CHANGE)
     mail.outbox.clear()
     for email in (NEW_EMAIL, "ada@example.com"):

@@ -89,7 +89,7 @@ def test_lock_by_a_node_with_a_wrong_clock_has_the_usual_duration(anonymous, ada
     )
 
 
-def test_failures_at_nodes_with_different_clocks_count_together(anonymous, ada, skew_clock):
+def test_failures_at_nodes_with_different_clocks_share_a_counter(anonymous, ada, skew_clock):
     for number in range(10):
         skew_clock(16 * (-1) ** number)
         log_in(anonymous, "wrong")

@@ -190,7 +190,7 @@ def visible_text(answer):
 # Redirect to the provider
 
 
-def test_browser_is_sent_to_the_provider_with_state_nonce_and_challenge(provider, browser):
+def test_browser_is_redirected_to_the_provider_with_state_nonce_and_challenge(provider, browser):
     answer = browser.get(f"{BASE}/example/login")
     assert answer["Location"].startswith(f"{provider.url}/authorize?")
     authorization = dict(parse_qsl(urlsplit(answer["Location"]).query))

@@ -27,7 +27,7 @@ def test_list_starts_with_the_newest_session_and_marks_the_current_one(owner):
 
 
 @pytest.mark.parametrize("key", ["id", "created_at", "-created_at", "refreshed_at"])
-def test_sessions_are_paged_by_cursor_under_every_sort(owner, key):
+def test_sessions_are_paged_by_cursor_with_every_sort(owner, key):
     for _ in range(4):
         Client(owner.user)
     session_ids, link = [], f"{URL}?cursor=&size=2&sort_by={key}"

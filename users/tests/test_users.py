@@ -219,7 +219,7 @@ def test_detail_query_count_is_constant(staff, owner, make_stock):
 @pytest.mark.parametrize(
     "fields", ["id", "username,email", "stocks_total", "stocks,id", "name,stocks,stocks_total,version"]
 )
-def test_detail_returns_only_the_fields_asked_for(owner, make_stock, fields):
+def test_detail_returns_only_the_requested_fields(owner, make_stock, fields):
     make_stock(owner.user)
     assert list(owner.get(url(owner), {"fields": fields}).json()) == fields.split(",")
 
@@ -260,7 +260,7 @@ def test_staff_without_add_permission_cannot_create_users(staff_with, codenames)
     assert not User.objects.filter(username="ada").exists()
 
 
-def test_add_permission_is_enough_to_create(staff_with):
+def test_staff_with_add_permission_can_create_users(staff_with):
     answer = staff_with("add_user").post(URL, {"username": "ada", "email": "ada@example.com"})
     assert (answer.status_code, answer.json()["username"]) == (201, "ada")
 
@@ -300,7 +300,7 @@ def test_username_derived_from_any_name_is_valid(staff, name):
         ({"name": None}, {"username", "email"}),
     ],
 )
-def test_user_needs_username_and_email_or_a_name(staff, body, missing):
+def test_new_user_requires_username_and_email_or_a_name(staff, body, missing):
     answer = staff.post(URL, body)
     assert (answer.status_code, set(answer.json()["errors"])) == (400, missing)
 
@@ -645,7 +645,7 @@ def test_owner_cannot_delete_themselves(owner):
     assert owner.get(url(owner)).status_code == 200
 
 
-def test_delete_permission_is_needed_to_delete(staff_with, owner):
+def test_deletion_requires_delete_permission(staff_with, owner):
     assert staff_with("view_user", "add_user", "change_user").delete(url(owner)).status_code == 403
     assert staff_with("view_user", "delete_user").delete(url(owner)).status_code == 204
 
@@ -674,7 +674,7 @@ def test_restore_restores_the_user_and_the_stocks_deleted_with_them(staff, owner
     assert [stock["id"] for stock in owner.get(url(owner)).json()["stocks"]] == [live.pk]
 
 
-def test_deletion_and_restoring_raise_the_version_of_the_stocks(staff, owner, make_stock):
+def test_deletion_and_restore_increment_versions_of_stocks(staff, owner, make_stock):
     stock = make_stock(owner.user)
     staff.delete(url(owner))
     staff.post(f"{url(owner)}/restore")
@@ -739,7 +739,7 @@ def test_me_returns_the_current_user(owner):
     assert set(FIELDS) <= set(answer.json())
 
 
-def test_me_returns_only_the_fields_asked_for(owner):
+def test_me_returns_only_the_requested_fields(owner):
     assert owner.get(f"{URL}/me?fields=name,id").json() == {"name": None, "id": owner.user.pk}
 
 

@@ -1,4 +1,4 @@
-"""Every event that ends a session takes effect on the next request, by access token, refresh token or cookie."""
+"""Events that end sessions take effect on the next request, by access token, refresh token or cookie."""
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -156,7 +156,7 @@ def test_anonymous_is_refused(anonymous, path):
     assert anonymous.post(f"/api/v1/auth/{path}", {}).status_code == 401
 
 
-def test_browser_session_needs_a_csrf_token_to_write(user):
+def test_browser_session_requires_a_csrf_token_to_write(user):
     browser = Client()
     browser.handler.enforce_csrf_checks = True
     browser.force_login(user)
