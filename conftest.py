@@ -56,7 +56,7 @@ zeal = import_module("zeal") if _is_ci() or find_spec("zeal") else None
 
 def pytest_configure() -> None:
     if zeal is not None:
-        import_module("zeal.patch").patch()  # as its Django app does, which production does not install
+        import_module("zeal.patch").patch()  # as its Django app does; production does not install it
     # A real hash takes 50 ms by design, and collected static files are for servers.
     django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     django_settings.STORAGES = {
@@ -73,7 +73,7 @@ def _fresh_cache():
 
 #: Modules that take longest, in seconds of a worker's time or of waiting.
 SLOW_MODULES = (
-    "records/tests/test_server.py",
+    "config/tests/test_server.py",
     "users/tests/test_outbox.py",
     "stocks/tests/test_openapi.py",
     "users/tests/test_oauth_browser.py",
@@ -143,7 +143,7 @@ def lasting_headers(answer) -> dict[str, str]:
 class Client(APIClient):
     """A JSON client that is logged in as a user, if any.
 
-    Exceptions become responses with status 500, as in production. A query in a loop is an exception too.
+    Exceptions become responses with status 500, as in production. A query in a loop raises an exception.
     """
 
     def __init__(self, user: User | None = None) -> None:

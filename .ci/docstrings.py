@@ -22,7 +22,7 @@ def function_docstrings(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def main(packages: list[str]) -> None:
-    docstrings = [found for package in packages for found in function_docstrings(Path(package))]
+    docstrings = [docstring for package in packages for docstring in function_docstrings(Path(package))]
     if not docstrings:
         sys.exit(f"Error: no docstrings in {' '.join(packages)}.")
     refused = [(location, text) for location, text in docstrings if OPENING.match(text)]

@@ -151,17 +151,17 @@ def test_optional_reference_to_a_purged_stock_becomes_null(owner, stock):
 
 
 def test_user_cannot_refer_to_stock_of_another_user(owner, stranger, superuser, make_stock):
-    theirs = make_stock(stranger.user)
-    answer = owner.post("/api/v1/orders", order_values(owner.user, stock_id=theirs.pk))
-    assert answer.json()["errors"] == {"stock_id": [f"Stock with ID {theirs.pk} not found"]}
-    named = order_values(owner.user, stock_id=theirs.pk) | {"user_id": stranger.user.pk}
-    assert superuser.post("/api/v1/orders", named).status_code == 201
+    other_stock = make_stock(stranger.user)
+    answer = owner.post("/api/v1/orders", order_values(owner.user, stock_id=other_stock.pk))
+    assert answer.json()["errors"] == {"stock_id": [f"Stock with ID {other_stock.pk} not found"]}
+    body = order_values(owner.user, stock_id=other_stock.pk) | {"user_id": stranger.user.pk}
+    assert superuser.post("/api/v1/orders", body).status_code == 201
 
 
 def test_stock_cannot_move_to_another_owner_than_referring_rows(superuser, owner, stranger, stock, order):
-    path, elsewhere = f"/api/v1/stocks/{stock.pk}", {"user_id": stranger.user.pk}
+    path, body = f"/api/v1/stocks/{stock.pk}", {"user_id": stranger.user.pk}
     for _ in range(2):
-        answer = superuser.patch(path, elsewhere)
+        answer = superuser.patch(path, body)
         expected = {"user_id": ["This stock is used by orders of its owner."]}
         assert (answer.status_code, answer.json()["errors"]) == (400, expected)
         order.delete()  # soft deletion
@@ -169,13 +169,13 @@ def test_stock_cannot_move_to_another_owner_than_referring_rows(superuser, owner
     with pytest.raises(ValidationError, match="used by orders"):
         stock.full_clean()
     Order.all_objects.filter(pk=order.pk).purge()
-    assert superuser.patch(path, elsewhere).status_code == 200
+    assert superuser.patch(path, body).status_code == 200
 
 
 def test_undo_of_the_creation_of_a_stock_deletes_referring_rows(superuser, owner):
-    made = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
-    order = make_order(owner.user, stock_id=made.json()["id"])
-    undo = {"request_id": made.headers["X-Request-ID"]}
+    created = owner.post("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
+    order = make_order(owner.user, stock_id=created.json()["id"])
+    undo = {"request_id": created.headers["X-Request-ID"]}
     assert superuser.post("/api/v1/admin/audit-logs/undo", undo).status_code == 200
     assert statuses(owner, order) == [404]
 
@@ -212,8 +212,8 @@ def test_str_is_one_line_with_visible_characters(owner, text):
 
 
 def test_text_is_stored_and_searched_in_normal_form(owner):
-    made = owner.post("/api/v1/items", {"title": "Cafe\u0301", "description": "E\u0301t\u00e9\n\ttwo"}).json()
-    assert (made["title"], made["description"]) == ("Café", "Été\n\ttwo")
+    created = owner.post("/api/v1/items", {"title": "Cafe\u0301", "description": "E\u0301t\u00e9\n\ttwo"}).json()
+    assert (created["title"], created["description"]) == ("Café", "Été\n\ttwo")
     for text in ("CAFÉ", "cafe\u0301", "ÉTÉ"):
         assert owner.get("/api/v1/items", {"search": text}).json()["total"] == 1
     assert owner.get("/api/v1/items", {"title": "Cafe\u0301"}).json()["total"] == 1
@@ -225,19 +225,19 @@ def test_text_is_stored_and_searched_in_normal_form(owner):
 
 def test_rows_created_together_get_different_slugs(db):
     make_category(name="Garden")
-    made = Category.objects.bulk_create([Category(name=name) for name in ("Garden", "Garden", "", "日本", "Pond")])
-    assert [row.slug for row in made] == ["garden-2", "garden-3", "category", "category-2", "pond"]
+    created = Category.objects.bulk_create([Category(name=name) for name in ("Garden", "Garden", "", "日本", "Pond")])
+    assert [row.slug for row in created] == ["garden-2", "garden-3", "category", "category-2", "pond"]
 
 
 def test_slug_taken_by_a_concurrent_request_is_replaced(db, monkeypatch):
     make_category(name="Garden")
-    found, asked = Category._taken_slugs, []
+    original, calls = Category._taken_slugs, []
 
-    def too_early(rows, slugs):
-        asked.append(slugs)
-        return {None: set()} if len(asked) == 1 else found(rows, slugs)
+    def stale_first_call(rows, slugs):
+        calls.append(slugs)
+        return {None: set()} if len(calls) == 1 else original(rows, slugs)
 
-    monkeypatch.setattr(Category, "_taken_slugs", staticmethod(too_early))
+    monkeypatch.setattr(Category, "_taken_slugs", staticmethod(stale_first_call))
     assert make_category(name="Garden").slug == "garden-2"
 
 
@@ -253,9 +253,9 @@ def test_slug_is_kept_and_derived_again_when_emptied(superuser):
 
 
 def test_many_rows_with_one_name_get_different_slugs(db):
-    made = Category.objects.bulk_create([Category(name="Garden") for _ in range(120)])
-    assert len({row.slug for row in made}) == 120
-    assert made[98].slug == "garden-99"
+    created = Category.objects.bulk_create([Category(name="Garden") for _ in range(120)])
+    assert len({row.slug for row in created}) == 120
+    assert created[98].slug == "garden-99"
 
 
 # JSON
@@ -312,13 +312,13 @@ def test_anonymous_can_read_public_rows_but_not_their_history(anonymous, owner):
     "sort", ["title", "-weight", "price", "seen_at", "-built_on", "serial", "category_id", "is_on"]
 )
 def test_every_sort_is_paged_by_cursor(owner, sort):
-    made = {str(make_gadget(owner.user, weight=number or None).pk) for number in range(5)}
-    seen, link = [], f"/api/v1/gadgets?cursor=&size=2&sort_by={sort}"
+    created = {str(make_gadget(owner.user, weight=number or None).pk) for number in range(5)}
+    ids, link = [], f"/api/v1/gadgets?cursor=&size=2&sort_by={sort}"
     while link:
         page = owner.get(link).json()
-        seen += [item["id"] for item in page["items"]]
+        ids += [item["id"] for item in page["items"]]
         link = page["links"]["next"]
-    assert (set(seen), len(seen)) == (made, 5)
+    assert (set(ids), len(ids)) == (created, 5)
 
 
 # Forms of the admin
@@ -332,7 +332,7 @@ def browser(superuser):
     return client
 
 
-AWKWARD = [
+EDGE_CASES = [
     {},
     {"note": "", "homepage": None, "weight": 0.1 + 0.2, "data": {}},
     {"note": " a\n\r\nb ", "homepage": "https://EXAMPLE.com/?", "data": [], "code": "a b ", "title": " x\ty"},
@@ -340,7 +340,7 @@ AWKWARD = [
 ]
 
 
-@pytest.mark.parametrize("values", AWKWARD)
+@pytest.mark.parametrize("values", EDGE_CASES)
 @pytest.mark.parametrize("helper_is_deleted", [False, True])
 def test_saving_an_unchanged_form_writes_nothing(browser, stranger, owner, values, helper_is_deleted):
     gadget = make_gadget(owner.user, helper_id=stranger.user.pk)

@@ -80,10 +80,10 @@ RESOURCES = [
 
 def run(*command: str, refused: bool = False, **environment: str) -> str:
     """Return the output of a command; exit if it fails, or if `refused` and it succeeds."""
-    done = subprocess.run(command, env=os.environ | environment, text=True, capture_output=True)
-    if (done.returncode != 0) != refused:
-        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
-    return done.stdout + done.stderr
+    process = subprocess.run(command, env=os.environ | environment, text=True, capture_output=True)
+    if (process.returncode != 0) != refused:
+        sys.exit(f"{' '.join(command)}: exit {process.returncode}\n{process.stdout[-8000:]}\n{process.stderr[-4000:]}")
+    return process.stdout + process.stderr
 
 
 def manage(*arguments: str, **options) -> str:
@@ -94,12 +94,12 @@ def step(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def words(line: str) -> list[str]:
+def split_line(line: str) -> list[str]:
     return line.split()
 
 
 def name_of(line: str) -> str:
-    return words(line)[0]
+    return split_line(line)[0]
 
 
 def copy_to(folder: Path) -> None:
@@ -122,8 +122,8 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
     browser = requests.Session()
     form = browser.get(f"{url}/admin/login/").text
     token = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', form)[1]
-    signing_in = {"csrfmiddlewaretoken": token, "username": "root", "password": PASSWORD, "next": "/admin/"}
-    expect(browser.post(f"{url}/admin/login/", signing_in), 200)
+    form_data = {"csrfmiddlewaretoken": token, "username": "root", "password": PASSWORD, "next": "/admin/"}
+    expect(browser.post(f"{url}/admin/login/", form_data), 200)
     for line, body in RESOURCES:
         name, (path, admin) = name_of(line), routes[name_of(line)]
         body = {key: ids.get(value[1:-1], value) if isinstance(value, str) else value for key, value in body.items()}
@@ -132,8 +132,8 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
         assert row == row | body, (row, body)
         if "--slug" in line:
             # Other unique fields need another value.
-            again = body | ({"code": "R2"} if "code" in body else {})
-            assert expect(api.post(f"{url}{path}", json=again), 201).json()["slug"] == f"{row['slug']}-2"
+            duplicate = body | ({"code": "R2"} if "code" in body else {})
+            assert expect(api.post(f"{url}{path}", json=duplicate), 201).json()["slug"] == f"{row['slug']}-2"
         assert expect(api.get(f"{url}{path}/{row['id']}"), 200).json() == row
         assert expect(api.get(f"{url}{path}"), 200).json()["total"] == 1 + ("--slug" in line)
         expect(api.get(f"{url}{path}", params={"unknown": 1}), 400)
@@ -145,8 +145,8 @@ def walk(routes: dict[str, tuple[str, str]], port: str) -> None:
         for page in ("", "add/", f"{row['id']}/change/", f"{row['id']}/history/"):
             answer = expect(browser.get(f"{url}{admin}{page}"), 200)
             assert answer.url.startswith(f"{url}{admin}"), answer.url
-    used = expect(api.delete(f"{url}{routes['Category'][0]}/{ids['Category']}"), 409).json()
-    assert "in use by 1 product" in used["detail"], used
+    conflict = expect(api.delete(f"{url}{routes['Category'][0]}/{ids['Category']}"), 409).json()
+    assert "in use by 1 product" in conflict["detail"], conflict
     expect(api.get(f"{url}/api/v1/users/{ids['me']}/portfolio"), 200)
     documented = expect(requests.get(f"{url}/openapi.json", timeout=30), 200).json()["paths"]
     assert all(path in documented for path, _ in routes.values())
@@ -187,13 +187,13 @@ def main(postgres: str) -> None:
             run("git", *command.split())
 
         step("Dry run")
-        assert "+class Item(Record)" in manage("startresource", *words(RESOURCES[0][0]), "--dry-run")
+        assert "+class Item(Record)" in manage("startresource", *split_line(RESOURCES[0][0]), "--dry-run")
         assert run("git", "status", "--porcelain") == ""
 
         routes = {}
         for line, _ in RESOURCES:
             step(f"startresource {line}")
-            printed = manage("startresource", *words(line))
+            printed = manage("startresource", *split_line(line))
             routes[name_of(line)] = (re.search(r"(/api/v1/\S+):", printed)[1], re.search(r"/admin/\S+", printed)[0])
         apps = [admin.split("/")[2] for _, admin in routes.values()]
         assert routes["Person"][0] == "/api/v1/people"
@@ -222,7 +222,7 @@ def main(postgres: str) -> None:
             step(f"Remove and create again on {kind}")
             purge("notes")
             manage("removeresource", "Note")
-            manage("startresource", *words(RESOURCES[-1][0]))
+            manage("startresource", *split_line(RESOURCES[-1][0]))
             manage("migrate", "-v", "0")
 
         step("Remove all in reverse order")

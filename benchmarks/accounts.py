@@ -29,7 +29,7 @@ from users.models.session import Session  # noqa: E402
 from users.models.user import User  # noqa: E402
 
 PASSWORD = "analytical-engine-1843"
-SESSIONS = 1_000_000
+SESSION_COUNT = 1_000_000
 AUTH = "/api/v1/auth"
 
 
@@ -77,7 +77,7 @@ def measure(action: Callable[[], object], times: int) -> tuple[int, float]:
 
 def fill(user: User) -> None:
     expiry = timezone.now() + timedelta(days=14)
-    for start in range(Session.objects.count(), SESSIONS, 10_000):
+    for start in range(Session.objects.count(), SESSION_COUNT, 10_000):
         Session.objects.bulk_create(
             Session(user_id=user.pk, family_hash=f"bench-{start + number}", expires_at=expiry)
             for number in range(10_000)
@@ -89,15 +89,15 @@ def fill(user: User) -> None:
 def main() -> None:
     setup_test_environment()
     User.all_objects.filter(username__startswith="bench-ada").purge()
-    person = AuthenticatedUser(User.objects.create_user("bench-ada", "bench-ada@example.com", PASSWORD))
-    others = User.objects.create_user("bench-ada-others", "bench-ada-others@example.com")
-    actions = [person.ping, person.me_by_token, person.me_by_cookie, person.sessions, person.refresh, person.log_in]
-    for label in ("few sessions", f"{SESSIONS:,} sessions"):
+    user = AuthenticatedUser(User.objects.create_user("bench-ada", "bench-ada@example.com", PASSWORD))
+    other_user = User.objects.create_user("bench-ada-others", "bench-ada-others@example.com")
+    actions = [user.ping, user.me_by_token, user.me_by_cookie, user.sessions, user.refresh, user.log_in]
+    for label in ("few sessions", f"{SESSION_COUNT:,} sessions"):
         print(label)
         for action in actions:
-            statements, milliseconds = measure(action, 20 if action == person.log_in else 300)
+            statements, milliseconds = measure(action, 20 if action == user.log_in else 300)
             print(f"  {action.__name__:14} {statements:2} statements  {milliseconds:8.2f} ms")
-        fill(others)
+        fill(other_user)
     hashed = make_password(PASSWORD)
     print(f"one password hash {measure(lambda: check_password(PASSWORD, hashed), 20)[1]:.2f} ms")
 

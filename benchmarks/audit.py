@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from cases import People  # noqa: E402
+from cases import Personas  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.db.models import Count  # noqa: E402
 from django.test.utils import CaptureQueriesContext, setup_test_environment  # noqa: E402
@@ -31,8 +31,8 @@ from records.audit.models import AuditEntry, AuditEntryQuerySet  # noqa: E402
 from stocks.models import Stock  # noqa: E402
 
 AUDIT_LOG = "/api/v1/admin/audit-logs"
-SINGLE, TIMES = 400, 5
-REPRICED = 100_000
+SINGLE_TIMES, REPRICE_TIMES = 400, 5
+REPRICED_STOCKS = 100_000
 
 
 class Cost(NamedTuple):
@@ -93,12 +93,12 @@ def compare(name: str, action: Callable[[], object], times: int) -> None:
 
 def common_symbols(rows: int) -> list[str]:
     """Return symbols that together have at most `rows` active stocks."""
-    chosen, total = [], 0
+    selected, total = [], 0
     for name, count in Stock.objects.active().values_list("name").annotate(rows=Count("id")).order_by("rows"):
         if total + count <= rows:
-            chosen.append(name)
+            selected.append(name)
             total += count
-    return chosen
+    return selected
 
 
 def fill(entries: int) -> None:
@@ -135,35 +135,35 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=10_000_000)
     options = parser.parse_args()
     setup_test_environment()
-    people = People()
-    client, path = people.client("superuser"), f"/api/v1/stocks/{people.values['stock']}"
+    personas = Personas()
+    client, path = personas.client("superuser"), f"/api/v1/stocks/{personas.values['stock']}"
     prices = (Decimal(number) / 4 + 1 for number in range(10**9))
 
     def save() -> None:
-        stock = Stock.objects.get(pk=people.values["stock"])
+        stock = Stock.objects.get(pk=personas.values["stock"])
         stock.price = next(prices)
         stock.save()
 
     def patch() -> None:
         assert client.patch(path, {"price": float(next(prices))}, format="json").status_code == 200
 
-    symbols = common_symbols(REPRICED)
+    symbols = common_symbols(REPRICED_STOCKS)
     rows = Stock.objects.active().filter(name__in=symbols).count()
 
     def reprice() -> None:
         Stock.objects.reprice(dict.fromkeys(symbols, next(prices)))
 
-    compare("get and save() of one stock", save, SINGLE)
-    compare("PATCH of one stock", patch, SINGLE)
-    compare(f"reprice of {rows:,} stocks, {len(symbols)} symbols", reprice, TIMES)
+    compare("get and save() of one stock", save, SINGLE_TIMES)
+    compare("PATCH of one stock", patch, SINGLE_TIMES)
+    compare(f"reprice of {rows:,} stocks, {len(symbols)} symbols", reprice, REPRICE_TIMES)
 
     body = {"prices": dict.fromkeys(symbols, 7.25)}
     started = time.perf_counter()
-    answer = client.post("/api/v1/stocks/reprice", body, format="json")
-    repricing = time.perf_counter() - started
-    undone = client.post(f"{AUDIT_LOG}/undo", {"request_id": answer.headers["X-Request-ID"]}, format="json")
-    undoing = time.perf_counter() - started - repricing
-    print(f"POST /stocks/reprice {repricing:.2f} s; undo {undoing:.2f} s: {undone.json()}")
+    response = client.post("/api/v1/stocks/reprice", body, format="json")
+    reprice_seconds = time.perf_counter() - started
+    undo_response = client.post(f"{AUDIT_LOG}/undo", {"request_id": response.headers["X-Request-ID"]}, format="json")
+    undo_seconds = time.perf_counter() - started - reprice_seconds
+    print(f"POST /stocks/reprice {reprice_seconds:.2f} s; undo {undo_seconds:.2f} s: {undo_response.json()}")
 
     fill(options.entries)
     print(f"pages of {AuditEntry.objects.count():,} entries")

@@ -153,26 +153,26 @@ def all_cases() -> list[Case]:
         "gender", "age, rare", "is_active=false", "is_superuser=true", "oauth_provider, rare", "created_at__date",
         "search 1 letter", "search 5 letters", "search, none",
     ]  # fmt: skip
-    mine = "/api/v1/users/{holder}"
-    shorter = {name: query for name, query in STOCK_FILTERS.items() if not name.startswith("user_id")}
+    user_path = "/api/v1/users/{holder}"
+    filters = {name: query for name, query in STOCK_FILTERS.items() if not name.startswith("user_id")}
     return [
         *_all_rows("stocks", "/api/v1/stocks", STOCK_FILTERS, STOCK_SORTS, rare_stocks),
         *_all_rows("users", "/api/v1/users", USER_FILTERS, USER_SORTS, rare_users),
-        *_collection("own stocks", "owner", "/api/v1/stocks", shorter, STOCK_SORTS),
+        *_collection("own stocks", "owner", "/api/v1/stocks", filters, STOCK_SORTS),
         Case("own stocks: cursor=", "owner", "/api/v1/stocks?cursor="),
         Case("own stocks: price range by name", "owner", "/api/v1/stocks?price__gte=50&price__lte=60&sort_by=name"),
-        *_collection("user's stocks", "superuser", f"{mine}/stocks", {"search": "search=aap"}, STOCK_SORTS),
-        Case("user's stocks: is_deleted", "superuser", f"{mine}/stocks?is_deleted=true"),
+        *_collection("user's stocks", "superuser", f"{user_path}/stocks", {"search": "search=aap"}, STOCK_SORTS),
+        Case("user's stocks: is_deleted", "superuser", f"{user_path}/stocks?is_deleted=true"),
         Case("own users: list", "owner", "/api/v1/users"),
         Case("own users: search", "owner", "/api/v1/users?search=a"),
         Case("own users: search, none", "owner", "/api/v1/users?search=nosuch"),
         Case("detail: stock", "superuser", "/api/v1/stocks/{stock}"),
         Case("detail: own stock", "owner", "/api/v1/stocks/{stock}"),
-        Case("detail: user", "superuser", f"{mine}"),
-        Case("detail: own user", "owner", f"{mine}"),
+        Case("detail: user", "superuser", f"{user_path}"),
+        Case("detail: own user", "owner", f"{user_path}"),
         Case("detail: me", "owner", "/api/v1/users/me"),
-        Case("portfolio", "superuser", f"{mine}/portfolio"),
-        Case("portfolio: own", "owner", f"{mine}/portfolio"),
+        Case("portfolio", "superuser", f"{user_path}/portfolio"),
+        Case("portfolio: own", "owner", f"{user_path}/portfolio"),
     ]
 
 

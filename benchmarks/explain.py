@@ -20,13 +20,13 @@ def explain(case: Case, personas: Personas) -> None:
     with recorded_statements() as recorder:
         response = client.get(path)
     print(f"{case.name}: GET {path} as {case.persona} → {response.status_code}")
-    word = "EXPLAIN (ANALYZE, BUFFERS)" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+    keyword = "EXPLAIN (ANALYZE, BUFFERS)" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
     for sql, params in recorder.statements:
         if not sql.startswith("SELECT") or 'FROM "sessions"' in sql:
             continue
         print(f"\n{sql}\n  with {params}\n")
         with connection.cursor() as cursor:
-            cursor.execute(f"{word} {sql}", params)
+            cursor.execute(f"{keyword} {sql}", params)
             for line in cursor.fetchall():
                 print("  ", line[-1])
 

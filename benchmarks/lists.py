@@ -35,11 +35,11 @@ class StatementRecorder:
         self.seconds, self.statements = 0.0, []
 
     def __call__(self, execute: Callable, sql: str, params: Any, many: bool, context: dict) -> Any:
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             return execute(sql, params, many, context)
         finally:
-            self.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - started
             self.statements.append((sql, params))
 
 
@@ -52,39 +52,39 @@ def recorded_statements():
 
 def measure(client: Any, path: str, times: int) -> dict[str, Any]:
     response = client.get(path)  # warm up
-    whole, database, began = [], [], time.perf_counter()
-    while len(whole) < times and (len(whole) < 2 or time.perf_counter() - began < MAX_SECONDS_PER_CASE):
+    total_times, database_times, started = [], [], time.perf_counter()
+    while len(total_times) < times and (len(total_times) < 2 or time.perf_counter() - started < MAX_SECONDS_PER_CASE):
         with recorded_statements() as recorder:
             start = time.perf_counter()
             response = client.get(path)
-            whole.append((time.perf_counter() - start) * 1000)
-        database.append(recorder.seconds * 1000)
+            total_times.append((time.perf_counter() - start) * 1000)
+        database_times.append(recorder.seconds * 1000)
     body = json.loads(response.content)
     return {
         "status": response.status_code,
         "queries": len(recorder.statements),
-        "ms": statistics.median(whole),
-        "db": statistics.median(database),
+        "ms": statistics.median(total_times),
+        "db": statistics.median(database_times),
         "rows": len(body.get("items", body.get("by_symbol", [body]))),
         "total": f"{'~' if body.get('total_is_estimate') else ''}{body.get('total', '')}",
         "body": body,
     }
 
 
-def table(cases: list[Case], personas: Personas, times: int, slow: float) -> None:
+def print_table(cases: list[Case], personas: Personas, times: int, slow: float) -> None:
     clients = {persona: personas.client(persona) for persona in ("superuser", "owner")}
     print(f"{'case':44} {'status':>6} {'SQL':>3} {'ms':>8} {'db ms':>8} {'rows':>4} {'total':>9}")
     for case in cases:
         result = measure(clients[case.persona], personas.path(case), times)
-        mark = " <<<" if result["db"] > slow else ""
+        marker = " <<<" if result["db"] > slow else ""
         print(
             f"{case.name:44} {result['status']:6} {result['queries']:3} {result['ms']:8.1f} {result['db']:8.1f} "
-            f"{result['rows']:4} {result['total']:>9}{mark}",
+            f"{result['rows']:4} {result['total']:>9}{marker}",
             flush=True,
         )
 
 
-def depth(personas: Personas, times: int) -> None:
+def print_cursor_depth(personas: Personas, times: int) -> None:
     """Measure cursor pages near the start and near the end of the list, in both directions."""
     client = personas.client("superuser")
     print(f"\n{'cursor':34} {'shallow ms':>10} {'deep ms':>8} {'deep/shallow':>12}  (time in the database)")
@@ -101,13 +101,13 @@ def depth(personas: Personas, times: int) -> None:
         for sort in sorts:
             keys = sort_keys(model, view.sort_fields, sort, "asc")
             ordered = model.objects.order_by(*(key.ordering() for key in keys)).values_list(*(key.name for key in keys))
-            places = {"shallow": 10, "deep": number * 9 // 10, "middle": number // 20}
-            spots = {place: ordered[index] for place, index in places.items()}
+            offsets = {"shallow": 10, "deep": number * 9 // 10, "middle": number // 20}
+            cursor_values = {label: ordered[index] for label, index in offsets.items()}
             for backwards in (False, True):
                 milliseconds = {}
-                for place, values in spots.items():
+                for label, values in cursor_values.items():
                     token = Position(list(values), backwards).token(keys, f"cursor.{model._meta.label_lower}")
-                    milliseconds[place] = measure(client, f"{path}?sort_by={sort}&cursor={token}", times)["db"]
+                    milliseconds[label] = measure(client, f"{path}?sort_by={sort}&cursor={token}", times)["db"]
                 # The tenth row has few predecessors: backwards, compare with a page in the middle.
                 shallow = milliseconds["middle" if backwards else "shallow"]
                 name = f"{model._meta.db_table} by {sort}, {'backwards' if backwards else 'forwards'}"
@@ -117,7 +117,7 @@ def depth(personas: Personas, times: int) -> None:
                 )
 
 
-def instances(personas: Personas) -> None:
+def print_serializer_comparison(personas: Personas) -> None:
     """Compare the CPU time of the list endpoint with that of DRF's defaults for 100 rows."""
 
     class PlainSerializer(serializers.ModelSerializer):
@@ -139,24 +139,23 @@ def instances(personas: Personas) -> None:
     def endpoint() -> bytes:
         return client.get("/api/v1/stocks?size=100&count=none").content
 
-    same = [json.loads(plain()), json.loads(columns()), json.loads(endpoint())["items"]]
-    spent = {name: cpu(call) for name, call in (("plain", plain), ("columns", columns), ("endpoint", endpoint))}
-    print(
-        f"\n100 stocks (same rows: {[row['id'] for row in same[0]] == [row['id'] for row in same[2]]}), CPU ms, median:"
-    )
-    print(f"  ModelSerializer and JSONRenderer, alone            {spent['plain']:6.2f}")
-    print(f"  columns and orjson, alone                          {spent['columns']:6.2f}")
-    print(f"  the endpoint: middleware, token, session query, page    {spent['endpoint']:6.2f}")
-    print(f"  ratio plain / columns                                   {spent['plain'] / spent['columns']:6.1f}")
+    results = [json.loads(plain()), json.loads(columns()), json.loads(endpoint())["items"]]
+    cpu_times = {name: cpu(call) for name, call in (("plain", plain), ("columns", columns), ("endpoint", endpoint))}
+    is_same = [row["id"] for row in results[0]] == [row["id"] for row in results[2]]
+    print(f"\n100 stocks (same rows: {is_same}), CPU ms, median:")
+    print(f"  ModelSerializer and JSONRenderer, alone            {cpu_times['plain']:6.2f}")
+    print(f"  columns and orjson, alone                          {cpu_times['columns']:6.2f}")
+    print(f"  the endpoint: middleware, token, session query, page    {cpu_times['endpoint']:6.2f}")
+    print(f"  ratio plain / columns                                   {cpu_times['plain'] / cpu_times['columns']:6.1f}")
 
 
 def cpu(call: Callable[[], Any], times: int = 60) -> float:
-    taken = []
+    milliseconds = []
     for _ in range(times):
-        began = time.process_time()
+        started = time.process_time()
         call()
-        taken.append((time.process_time() - began) * 1000)
-    return statistics.median(taken)
+        milliseconds.append((time.process_time() - started) * 1000)
+    return statistics.median(milliseconds)
 
 
 def main() -> None:
@@ -170,10 +169,10 @@ def main() -> None:
     personas = Personas()
     cases = [case for case in all_cases() if options.only in case.name]
     print(f"{connection.vendor}: {User.objects.count():,} users, {Stock.objects.count():,} stocks")
-    table(cases, personas, options.times, options.slow)
+    print_table(cases, personas, options.times, options.slow)
     if not options.only:
-        depth(personas, options.times)
-        instances(personas)
+        print_cursor_depth(personas, options.times)
+        print_serializer_comparison(personas)
 
 
 if __name__ == "__main__":

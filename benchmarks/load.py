@@ -40,9 +40,9 @@ from users.models import User
 
 SEED = 20_260_101
 MAX_EXISTING_USERS = 100
-START = datetime(2024, 1, 1, tzinfo=UTC)
-YEARS = timedelta(days=730)
-BATCH = 50_000
+FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+PERIOD = timedelta(days=730)
+BATCH_SIZE = 50_000
 
 FIRST_NAMES = """
     Alice Bob Carol David Emma Frank Grace Hans Ida Jonas Karl Lena Maria Nina Oscar Paula Quentin Rosa Stefan
@@ -54,85 +54,85 @@ LAST_NAMES = """
     Khan Ivanova Petrov Andersson Costa Moreau Weber Fischer Wagner Becker Hoffmann Schulz Koch Bauer Richter
     Klein
 """.split()  # noqa: SIM905 - shorter than a list with one name per line
-HOSTS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
+EMAIL_DOMAINS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
 PROVIDERS = (None, "google", "github", "gitlab")
 PROVIDER_WEIGHTS = (80, 15, 4.9, 0.1)
 
 
-def symbols(chance: random.Random, number: int = 500) -> list[str]:
-    known = ["AAPL", "GOOG", "MSFT", "AMZN", "TSLA", "BRK.B", "BF-B"]
-    names: dict[str, None] = dict.fromkeys(known)
+def symbols(rng: random.Random, number: int = 500) -> list[str]:
+    common_symbols = ["AAPL", "GOOG", "MSFT", "AMZN", "TSLA", "BRK.B", "BF-B"]
+    names: dict[str, None] = dict.fromkeys(common_symbols)
     while len(names) < number:
-        names["".join(chance.choices(string.ascii_uppercase, k=chance.choice((3, 4, 4, 4, 5))))] = None
+        names["".join(rng.choices(string.ascii_uppercase, k=rng.choice((3, 4, 4, 4, 5))))] = None
     return list(names)
 
 
-def stamps(chance: random.Random, position: float) -> dict[str, object]:
+def random_times(rng: random.Random, position: float) -> dict[str, object]:
     """Return times that roughly follow the position. A third of the rows has been updated later."""
-    created = START + YEARS * position + timedelta(seconds=chance.uniform(0, 86_400))
-    changed = chance.random() < 0.33
-    updated = created + timedelta(seconds=chance.uniform(1, 8_000_000)) if changed else created
+    created = FIRST_DAY + PERIOD * position + timedelta(seconds=rng.uniform(0, 86_400))
+    changed = rng.random() < 0.33
+    updated = created + timedelta(seconds=rng.uniform(1, 8_000_000)) if changed else created
     return {"created_at": created, "updated_at": updated, "version": 2 if changed else 1}
 
 
-def deletion(chance: random.Random, at: object) -> dict[str, object]:
+def random_deletion(rng: random.Random, at: object) -> dict[str, object]:
     return {
         "deleted_at": at,
         "deleted_by": None,
-        "deletion_reason": chance.choice(("", "on request", "duplicate")),
-        "deletion": uuid.UUID(int=chance.getrandbits(128), version=4),
+        "deletion_reason": rng.choice(("", "on request", "duplicate")),
+        "deletion": uuid.UUID(int=rng.getrandbits(128), version=4),
     }
 
 
 def users(first_id: int, number: int) -> Iterator[dict[str, object]]:
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     for index in range(number):
-        first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
+        first, last = rng.choice(FIRST_NAMES), rng.choice(LAST_NAMES)
         handle = f"{first}.{last}{index}".lower().replace("é", "e").replace("ø", "o")
         row = {
             "id": first_id + index,
             "username": handle,
-            "email": f"{handle}@{chance.choice(HOSTS)}",
+            "email": f"{handle}@{rng.choice(EMAIL_DOMAINS)}",
             "password": "!",
-            "name": f"{first} {last}" if chance.random() < 0.9 else None,
-            "gender": chance.choices(("Male", "Female", None), (45, 45, 10))[0],
-            "age": min(99, max(16, int(chance.gauss(42, 15)))) if chance.random() < 0.85 else None,
-            "bio": f"Holds stocks since {chance.randint(1990, 2025)}." if chance.random() < 0.2 else None,
-            "phone_number": f"+49 30 {chance.randint(100000, 999999)}" if chance.random() < 0.3 else None,
-            "is_active": chance.random() >= 0.02,
-            "is_verified": chance.random() < 0.7,
-            "is_staff": chance.random() < 0.0005,
-            "oauth_provider": chance.choices(PROVIDERS, PROVIDER_WEIGHTS)[0],
-            **stamps(chance, index / number),
+            "name": f"{first} {last}" if rng.random() < 0.9 else None,
+            "gender": rng.choices(("Male", "Female", None), (45, 45, 10))[0],
+            "age": min(99, max(16, int(rng.gauss(42, 15)))) if rng.random() < 0.85 else None,
+            "bio": f"Holds stocks since {rng.randint(1990, 2025)}." if rng.random() < 0.2 else None,
+            "phone_number": f"+49 30 {rng.randint(100000, 999999)}" if rng.random() < 0.3 else None,
+            "is_active": rng.random() >= 0.02,
+            "is_verified": rng.random() < 0.7,
+            "is_staff": rng.random() < 0.0005,
+            "oauth_provider": rng.choices(PROVIDERS, PROVIDER_WEIGHTS)[0],
+            **random_times(rng, index / number),
         }
-        row["is_superuser"] = bool(row["is_staff"]) and chance.random() < 0.1
-        if chance.random() < 0.01:
-            row |= deletion(chance, row["updated_at"])
+        row["is_superuser"] = bool(row["is_staff"]) and rng.random() < 0.1
+        if rng.random() < 0.01:
+            row |= random_deletion(rng, row["updated_at"])
         yield row
 
 
 def stocks(first_id: int, number: int, owners: list[int], deletions: dict[int, dict]) -> Iterator[dict[str, object]]:
     """Yield stocks. A few symbols and a few owners have most of them, the first owner a few thousand."""
-    chance = random.Random(SEED + 1)
-    names = symbols(chance)
+    rng = random.Random(SEED + 1)
+    names = symbols(rng)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, len(names) + 1)))
-    usual = {name: chance.lognormvariate(4, 1.2) for name in names}
+    usual_prices = {name: rng.lognormvariate(4, 1.2) for name in names}
     for index in range(number):
-        name = chance.choices(names, cum_weights=weights)[0]
-        owner = owners[int(len(owners) * chance.random() ** 2)]
+        name = rng.choices(names, cum_weights=weights)[0]
+        owner = owners[int(len(owners) * rng.random() ** 2)]
         row = {
             "id": first_id + index,
             "owner_id": owner,
             "name": name,
-            "price": Decimal(max(1, int(usual[name] * chance.uniform(0.7, 1.3) * 10_000))).scaleb(-4),
-            "quantity": int(chance.lognormvariate(3, 1.5)) + 1,
-            "is_active": chance.random() >= 0.02,
-            **stamps(chance, index / number),
+            "price": Decimal(max(1, int(usual_prices[name] * rng.uniform(0.7, 1.3) * 10_000))).scaleb(-4),
+            "quantity": int(rng.lognormvariate(3, 1.5)) + 1,
+            "is_active": rng.random() >= 0.02,
+            **random_times(rng, index / number),
         }
         if owner in deletions:
             row |= deletions[owner]
-        elif chance.random() < 0.01:
-            row |= deletion(chance, row["updated_at"])
+        elif rng.random() < 0.01:
+            row |= random_deletion(rng, row["updated_at"])
         yield row
 
 
@@ -140,14 +140,14 @@ def insert(model: type[Model], rows: Iterable[dict[str, object]], number: int) -
     fields = model._meta.concrete_fields
     defaults = {field.attname: field.get_default() for field in fields}
     tuples = (tuple((defaults | row).values()) for row in rows)
-    store = _copy if connection.vendor == "postgresql" else _execute
-    began, done = time.perf_counter(), 0
-    while batch := list(itertools.islice(tuples, BATCH)):
-        store(model, fields, batch)
-        done += len(batch)
-        rate = done / (time.perf_counter() - began)
-        say(f"\r  {model._meta.db_table}: {done:,} of {number:,} ({rate:,.0f} rows a second)", end="")
-    say("")
+    write_batch = _copy if connection.vendor == "postgresql" else _execute
+    started, inserted = time.perf_counter(), 0
+    while batch := list(itertools.islice(tuples, BATCH_SIZE)):
+        write_batch(model, fields, batch)
+        inserted += len(batch)
+        rate = inserted / (time.perf_counter() - started)
+        report(f"\r  {model._meta.db_table}: {inserted:,} of {number:,} ({rate:,.0f} rows a second)", end="")
+    report("")
 
 
 def _copy(model: type[Model], fields: list, batch: list[tuple]) -> None:
@@ -165,13 +165,13 @@ def _copy(model: type[Model], fields: list, batch: list[tuple]) -> None:
 
 def _execute(model: type[Model], fields: list, batch: list[tuple]) -> None:
     columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
-    marks = ", ".join(["%s"] * len(fields))
-    prepared = [
+    placeholders = ", ".join(["%s"] * len(fields))
+    rows = [
         tuple(field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True))
         for row in batch
     ]
     with connection.cursor() as cursor:
-        cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", prepared)
+        cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({placeholders})", rows)
 
 
 def next_id(model: type[Model]) -> int:
@@ -209,15 +209,15 @@ def load(number_of_users: int, number_of_stocks: int) -> None:
         connection.check_constraints()
         for model in (User, Stock):
             for index in model._meta.indexes:
-                say(f"  index {index.name}")
+                report(f"  index {index.name}")
                 editor.add_index(model, index)
-    say("  statistics")
+    report("  statistics")
     with connection.cursor() as cursor:
         # VACUUM updates PostgreSQL's visibility map, as autovacuum would later.
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
-def say(text: str, end: str = "\n") -> None:
+def report(text: str, end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
 
@@ -232,10 +232,10 @@ def main() -> None:
         sys.exit("The database is not migrated: run `python manage.py migrate` first.")
     if User.all_objects.count() > MAX_EXISTING_USERS:
         sys.exit(f"Expected a database with at most {MAX_EXISTING_USERS:,} users. Use a separate one for benchmarks.")
-    began = time.perf_counter()
-    say(f"Loading {options.users:,} users and {options.stocks:,} stocks ({connection.vendor}) …")
+    started = time.perf_counter()
+    report(f"Loading {options.users:,} users and {options.stocks:,} stocks ({connection.vendor}) …")
     load(options.users, options.stocks)
-    say(f"Done in {time.perf_counter() - began:.0f} s.")
+    report(f"Done in {time.perf_counter() - started:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ MISSING = "run 'make env' first, which writes a .env with generated secrets"
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with what `make env` and docker compose read."""
+    """Create a folder with the files that `make env` and docker compose read."""
     (tmp_path / "config").mkdir()
     for name in ("Makefile", ".env.example", "docker-compose.yml", "config/write_env.py"):
         shutil.copy2(settings.BASE_DIR / name, tmp_path / name)
@@ -41,10 +41,10 @@ class MissingVariableError(Exception):
 
 
 def services(checkout):
-    """Return the services with their variables replaced as docker compose does, and `.env` read where it is named."""
+    """Return the services as docker compose reads them: variables interpolated and `env_file` applied."""
     values = variables(checkout)
 
-    def replaced(match):
+    def substitute(match):
         name, kind, rest = match["name"], match["kind"], match["rest"]
         if values.get(name):
             return values[name]
@@ -53,15 +53,15 @@ def services(checkout):
         assert kind == ":-"
         return rest
 
-    def interpolated(value):
+    def interpolate(value):
         if isinstance(value, dict):
-            return {key: interpolated(item) for key, item in value.items()}
+            return {key: interpolate(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [interpolated(item) for item in value]
+            return [interpolate(item) for item in value]
         pattern = r"\$\{(?P<name>\w+)(?P<kind>:[-?])(?P<rest>[^}]*)\}"
-        return re.sub(pattern, replaced, value) if isinstance(value, str) else value
+        return re.sub(pattern, substitute, value) if isinstance(value, str) else value
 
-    compose_services = interpolated(yaml.safe_load((checkout / "docker-compose.yml").read_text())["services"])
+    compose_services = interpolate(yaml.safe_load((checkout / "docker-compose.yml").read_text())["services"])
     for service in compose_services.values():
         if service.get("env_file") == [{"path": ".env", "required": False}]:
             service["environment"] = values | service["environment"]
@@ -76,52 +76,55 @@ def load(environment):
         return runpy.run_path(str(settings.BASE_DIR / "config" / "settings.py"))
 
 
-def test_env_file_serves_docker_and_the_host(checkout):
-    done = make_env(checkout)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_env_file_configures_docker_and_the_host(checkout):
+    process = make_env(checkout)
+    assert (process.returncode, process.stderr) == (0, "")
     assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
     compose_services = services(checkout)
-    inside, outside = load(compose_services["web"]["environment"]), load(variables(checkout))
+    container_settings, host_settings = load(compose_services["web"]["environment"]), load(variables(checkout))
     password = compose_services["db"]["environment"]["POSTGRES_PASSWORD"]
-    [inside_database], [outside_database] = inside["DATABASES"].values(), outside["DATABASES"].values()
-    assert inside_database["PASSWORD"] == outside_database["PASSWORD"] == password
-    assert inside["SECRET_KEY"] == outside["SECRET_KEY"]
-    assert (inside_database["HOST"], outside_database["HOST"]) == ("db", "127.0.0.1")
-    assert compose_services["db"]["ports"] == [f"127.0.0.1:{outside_database['PORT']}:5432"]
-    assert inside["MIGRATION_DATABASE"]["PASSWORD"] == password
+    [container_database], [host_database] = (
+        container_settings["DATABASES"].values(),
+        host_settings["DATABASES"].values(),
+    )
+    assert container_database["PASSWORD"] == host_database["PASSWORD"] == password
+    assert container_settings["SECRET_KEY"] == host_settings["SECRET_KEY"]
+    assert (container_database["HOST"], host_database["HOST"]) == ("db", "127.0.0.1")
+    assert compose_services["db"]["ports"] == [f"127.0.0.1:{host_database['PORT']}:5432"]
+    assert container_settings["MIGRATION_DATABASE"]["PASSWORD"] == password
     assert (
-        inside["MIGRATION_DATABASE"]["USER"]
-        == outside_database["USER"]
+        container_settings["MIGRATION_DATABASE"]["USER"]
+        == host_database["USER"]
         == compose_services["db"]["environment"]["POSTGRES_USER"]
     )
-    assert outside_database["NAME"] == compose_services["db"]["environment"]["POSTGRES_DB"]
-    secrets = {inside["SECRET_KEY"], password}
-    assert not any(secret in done.stdout for secret in secrets)
+    assert host_database["NAME"] == compose_services["db"]["environment"]["POSTGRES_DB"]
+    secrets = {container_settings["SECRET_KEY"], password}
+    assert not any(secret in process.stdout for secret in secrets)
     (checkout / ".env").unlink()
     make_env(checkout)
     assert secrets & set(variables(checkout).values()) == set()
 
 
-def test_port_of_the_database_is_chosen(checkout):
+def test_database_port_is_configurable(checkout):
     assert make_env(checkout, "POSTGRES_PORT=5433").returncode == 0
     assert services(checkout)["db"]["ports"] == ["127.0.0.1:5433:5432"]
     assert variables(checkout)["DATABASE_URL"] == "postgres://stocks@127.0.0.1:5433/stocks"
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "a", "5432\nDEBUG=true"])
-def test_port_that_is_none_is_refused(checkout, port):
-    done = make_env(checkout, f"POSTGRES_PORT={port}")
-    assert done.returncode != 0
-    assert "POSTGRES_PORT" in done.stderr
+def test_invalid_port_is_refused(checkout, port):
+    process = make_env(checkout, f"POSTGRES_PORT={port}")
+    assert process.returncode != 0
+    assert "POSTGRES_PORT" in process.stderr
     assert not (checkout / ".env").exists()
 
 
 @pytest.mark.parametrize("content", ["", "SECRET_KEY=mine\n"])
 def test_env_file_is_never_overwritten(checkout, content):
     (checkout / ".env").write_text(content)
-    done = make_env(checkout)
-    assert done.returncode != 0
-    assert "Error: .env exists and stays as it is." in done.stderr
+    process = make_env(checkout)
+    assert process.returncode != 0
+    assert "Error: .env exists and stays as it is." in process.stderr
     assert (checkout / ".env").read_text() == content
     assert sorted(path.name for path in checkout.glob(".env*")) == [".env", ".env.example"]
 
@@ -132,23 +135,23 @@ def test_link_is_never_overwritten(checkout):
     assert not (checkout / "elsewhere").exists()
 
 
-def test_copy_of_the_example_says_what_to_run_and_that_works(checkout):
+def test_copied_example_names_the_command_that_completes_it(checkout):
     shutil.copy2(checkout / ".env.example", checkout / ".env")
-    with pytest.raises(MissingVariableError) as missing:
+    with pytest.raises(MissingVariableError) as error:
         services(checkout)
-    assert missing.value.args == ("POSTGRES_PASSWORD", MISSING)
+    assert error.value.args == ("POSTGRES_PASSWORD", MISSING)
     assert make_env(checkout).returncode == 0
     assert load(services(checkout)["web"]["environment"])["DATABASES"]["default"]["HOST"] == "db"
 
 
-def test_without_env_file_docker_says_what_to_run(checkout):
-    with pytest.raises(MissingVariableError) as missing:
+def test_docker_without_env_file_names_the_command_to_run(checkout):
+    with pytest.raises(MissingVariableError) as error:
         services(checkout)
-    assert missing.value.args == ("POSTGRES_PASSWORD", MISSING)
+    assert error.value.args == ("POSTGRES_PASSWORD", MISSING)
     (checkout / ".env").write_text("POSTGRES_PASSWORD=x\n")
-    with pytest.raises(MissingVariableError) as missing:
+    with pytest.raises(MissingVariableError) as error:
         services(checkout)
-    assert missing.value.args == ("SECRET_KEY", MISSING)
+    assert error.value.args == ("SECRET_KEY", MISSING)
 
 
 def test_every_setting_of_the_env_file_reaches_the_service(checkout):

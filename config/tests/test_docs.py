@@ -1,4 +1,4 @@
-"""The transcripts in README and docs run against a new database and get the documented answers."""
+"""The commands in README and docs return the documented responses on a new database."""
 
 import io
 import json
@@ -24,7 +24,7 @@ PAGES = sorted(
     for folder in (".", "docs", "docs/decisions")
     for path in Path(settings.BASE_DIR, folder).glob("*.md")
 )
-#: Fields with other values in each database.
+#: Fields whose values differ between databases.
 VARIABLE_FIELDS = {"id", "user_id", "object_id", "created_at", "updated_at", "request_id"}
 MARKER = "-- next --"
 
@@ -57,7 +57,7 @@ def wait_for_mail(address: str) -> None:
     subprocess.run(["curl", "--json", "", "--version"], capture_output=True).returncode != 0, reason="old curl"
 )
 @pytest.mark.parametrize("page", TRANSCRIPTS)
-def test_commands_get_the_documented_answers(page, live_server):
+def test_commands_return_the_documented_responses(page, live_server):
     User.objects.create_superuser("admin", None, PASSWORD, is_verified=True)
     expected = [answer for _, answer in steps(page)]
     assert len(expected) == TRANSCRIPTS[page]
@@ -105,7 +105,7 @@ def test_readme_is_short():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
+def test_links_point_to_existing_files(page):
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page_text(page))
     folder = Path(settings.BASE_DIR, page).parent
     assert [target for target in targets if not (folder / target).exists()] == []

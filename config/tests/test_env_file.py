@@ -9,7 +9,7 @@ from config.env_file import load_env_file
 from records.tests.processes import run_python
 
 SECRET = "hunter2-in-the-file"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests", "fixtures")
+IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests", "fixtures")
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def env_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the project, to start with a `.env` of its own."""
+    """Copy the project, so that it can start with another `.env`."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("config", "records", "users", "stocks"):
-        shutil.copytree(settings.BASE_DIR / name, copy / name, ignore=LEFT_OUT)
+        shutil.copytree(settings.BASE_DIR / name, copy / name, ignore=IGNORED)
     shutil.copy2(settings.BASE_DIR / "manage.py", copy)
     return copy
 
@@ -65,7 +65,7 @@ def check(checkout, content):
     ],
 )
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_line_is_read_as_docker_compose_reads_it(environment, env_file, line, value, end):
+def test_line_is_parsed_like_docker_compose(environment, env_file, line, value, end):
     env_file.write_bytes(f"# comment\n\n{line}{end}".encode())
     load_env_file(env_file, environment)
     assert environment == {"NAME": value}
@@ -104,21 +104,21 @@ def test_line_is_read_as_docker_compose_reads_it(environment, env_file, line, va
         "OTHER=1\nOTHER=1",
     ],
 )
-def test_line_that_can_be_read_in_two_ways_is_refused(environment, env_file, line):
+def test_ambiguous_line_is_refused(environment, env_file, line):
     env_file.write_text(f"FIRST=1\n{line}\n", newline="\n")
     with pytest.raises(ImproperlyConfigured, match=r"^\.env, line [23]: "):
         load_env_file(env_file, environment)
     assert environment == {}
 
 
-def test_environment_has_precedence(environment, env_file):
+def test_environment_takes_precedence(environment, env_file):
     environment["NAME"] = "of the environment"
     env_file.write_text("NAME=of the file\n")
     load_env_file(env_file, environment)
     assert environment == {"NAME": "of the environment"}
 
 
-def test_no_file_and_a_masked_file_have_no_variables(environment, env_file):
+def test_missing_and_masked_files_have_no_variables(environment, env_file):
     load_env_file(env_file, environment)
     env_file.symlink_to("/dev/null")
     load_env_file(env_file, environment)
@@ -141,9 +141,9 @@ def _loop(path):
     path.symlink_to(path)
 
 
-@pytest.mark.parametrize("make", [_directory, _dangling_link, _pipe, _loop])
-def test_what_is_no_file_is_refused(environment, env_file, make):
-    make(env_file)
+@pytest.mark.parametrize("create", [_directory, _dangling_link, _pipe, _loop])
+def test_non_regular_file_is_refused(environment, env_file, create):
+    create(env_file)
     with pytest.raises(ImproperlyConfigured, match=r"^\.env cannot be read: "):
         load_env_file(env_file, environment)
 
@@ -167,10 +167,10 @@ URL = f"DATABASE_URL=postgres://somebody:{SECRET}@127.0.0.1:1/somewhere\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_byte_order_mark_hides_no_setting(checkout, encoding):
-    done = check(checkout, URL.encode(encoding))
-    assert done.returncode != 0
-    assert done.stderr == (
+def test_byte_order_mark_is_ignored(checkout, encoding):
+    process = check(checkout, URL.encode(encoding))
+    assert process.returncode != 0
+    assert process.stderr == (
         "Error: SECRET_KEY is missing, and DATABASE_URL is set: set SECRET_KEY to at least 50 random characters, for "
         "instance the output of `python3 -c 'import secrets; print(secrets.token_urlsafe(64))'`.\n"
     )
@@ -196,31 +196,31 @@ def test_byte_order_mark_hides_no_setting(checkout, encoding):
         ("SERCET_KEY=x\n", 1),
     ],
 )
-def test_file_that_cannot_be_read_as_meant_stops_the_start(checkout, content, line):
-    done = check(checkout, content)
-    assert done.returncode != 0
-    assert done.stderr.startswith(f"Error: .env, line {line}: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert SECRET not in done.stdout + done.stderr
+def test_invalid_file_stops_the_start(checkout, content, line):
+    process = check(checkout, content)
+    assert process.returncode != 0
+    assert process.stderr.startswith(f"Error: .env, line {line}: ")
+    assert len(process.stderr.splitlines()) == 1
+    assert SECRET not in process.stdout + process.stderr
 
 
-def test_misspelt_name_gets_a_suggestion(checkout):
+def test_misspelled_name_gets_a_suggestion(checkout):
     assert check(checkout, "THROTLE_ANON=5/min").stderr == (
         "Error: .env, line 1: there is no setting THROTLE_ANON. Did you mean THROTTLE_ANON?\n"
     )
 
 
-def test_variables_of_other_programs_are_left_alone(checkout):
+def test_variables_of_other_programs_are_ignored(checkout):
     names = ("POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PORT", "COMPOSE_PROJECT_NAME", "API_URL", "HTTP", "http_proxy")
-    done = check(checkout, "".join(f"{name}=x\n" for name in names))
-    assert (done.returncode, done.stderr) == (0, "")
+    process = check(checkout, "".join(f"{name}=x\n" for name in names))
+    assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_example_is_read_without_an_error(environment):
+def test_example_is_valid(environment):
     assert load_env_file(settings.BASE_DIR / ".env.example", environment) == {}
 
 
-def test_every_setting_of_the_example_is_read_when_uncommented(environment, env_file):
+def test_uncommented_example_is_valid(environment, env_file):
     example = (settings.BASE_DIR / ".env.example").read_text()
     lines = [line[1:] for line in example.splitlines() if line.startswith("#") and line[1:2].isupper() and "=" in line]
     env_file.write_text("\n".join(line for line in lines if line.partition("=")[0].replace("_", "").isalpha()))

@@ -43,19 +43,19 @@ def test_index_is_healthy(anonymous, settings):
     }
 
 
-def test_index_names_the_app(anonymous, settings):
+def test_index_contains_the_app_name(anonymous, settings):
     settings.APP_NAME = "Holdings"
     assert anonymous.get("/").json()["message"] == "Holdings is running"
 
 
-def test_index_links_lead_somewhere(anonymous):
+def test_index_links_work(anonymous):
     links = anonymous.get("/").json()["links"]
     assert {"api", "docs", "redoc", "admin"} <= set(links)
     for link in links.values():
         assert anonymous.get(link, follow=True).status_code == 200
 
 
-def test_index_asks_the_database(anonymous, django_assert_num_queries):
+def test_index_costs_one_query(anonymous, django_assert_num_queries):
     with django_assert_num_queries(1):
         anonymous.get("/")
 
@@ -66,7 +66,7 @@ def test_index_is_unhealthy_without_database(anonymous, database_down):
     assert (answer.json()["status"], answer.json()["database"]) == ("unhealthy", "disconnected")
 
 
-def test_browser_gets_a_page(anonymous, settings):
+def test_browser_gets_an_index_page(anonymous, settings):
     answer = anonymous.get("/", headers=BROWSER)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     page = answer.content.decode()
@@ -74,25 +74,25 @@ def test_browser_gets_a_page(anonymous, settings):
     assert all(f'href="{link}"' in page for link in ("/docs", "/redoc", "/admin/", "/api/v1"))
 
 
-def test_browser_gets_a_page_without_database_too(anonymous, database_down):
+def test_browser_gets_an_index_page_without_database(anonymous, database_down):
     answer = anonymous.get("/", headers=BROWSER)
     assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
     assert "disconnected" in answer.content.decode()
 
 
-def test_ping(anonymous, settings, django_assert_num_queries):
+def test_ping_returns_the_configured_message(anonymous, settings, django_assert_num_queries):
     settings.PING_MESSAGE = "hello"
     with django_assert_num_queries(0):
         answer = anonymous.get("/ping")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "message": "hello"})
 
 
-def test_ping_says_pong_by_default(anonymous):
+def test_default_ping_message_is_pong(anonymous):
     assert anonymous.get("/ping").json()["message"] == "pong"
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health/live"])
-def test_process_answers_without_database(anonymous, database_down, path):
+def test_liveness_is_ok_without_database(anonymous, database_down, path):
     answer = anonymous.get(path)
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
@@ -103,13 +103,13 @@ def test_health_is_ok(anonymous, path):
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_not_ready_without_database(anonymous, database_down):
+def test_readiness_fails_without_database(anonymous, database_down):
     answer = anonymous.get("/health/ready")
     assert answer.status_code == 503
     assert "database" in answer.content.decode()
 
 
-def test_not_ready_while_migrations_are_pending(anonymous):
+def test_readiness_fails_while_migrations_are_pending(anonymous):
     MigrationRecorder(connection).record_unapplied("stocks", "0002_default_users")
     answer = anonymous.get("/health/ready")
     assert answer.status_code == 503
@@ -117,7 +117,7 @@ def test_not_ready_while_migrations_are_pending(anonymous):
     assert "stocks.0001_stocks" not in answer.content.decode()
 
 
-def test_not_ready_while_nothing_is_migrated(anonymous, monkeypatch):
+def test_readiness_fails_without_any_migration(anonymous, monkeypatch):
     monkeypatch.setattr(MigrationRecorder, "has_table", lambda self: False)
     answer = anonymous.get("/health/ready")
     assert answer.status_code == 503
@@ -162,32 +162,32 @@ def test_admin_without_database_is_503_with_retry_after(administrator, database_
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_public_path_answers_with_and_without_slash(anonymous, path):
+def test_public_path_works_with_and_without_slash(anonymous, path):
     assert [anonymous.get(path).status_code, anonymous.get(f"{path}/").status_code] == [200, 200]
 
 
-def test_every_operation_answers_with_and_without_slash(superuser, schema):
+def test_every_operation_works_with_and_without_slash(superuser, schema):
     operations = [(path, method) for path, item in schema["paths"].items() for method in item if path != "/"]
     assert len(operations) > 20
     for path, method in operations:
         paths = (path.replace("{id}", "0"), path.replace("{id}", "0") + "/")
         clients = (type(superuser)(superuser.user) for _ in paths)  # logging out ends a session
         plain, slashed = (
-            client.generic(method.upper(), each, "{}", "application/json")
-            for client, each in zip(clients, paths, strict=True)
+            client.generic(method.upper(), url, "{}", "application/json")
+            for client, url in zip(clients, paths, strict=True)
         )
         assert (path, method, slashed.status_code) == (path, method, plain.status_code)
         assert plain.status_code not in {301, 302, 307, 308, 405, 500}
 
 
 @pytest.mark.parametrize("path", ["/api/v1/stocks/", "/api/v1/stocks"])
-def test_body_survives_a_slash(owner, path):
+def test_post_works_with_and_without_slash(owner, path):
     assert owner.post(path, {"name": "AAPL", "price": 1, "quantity": 1}).status_code == 201
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v1/nothing/", "/api/nothing", "/api", "/api/v1/stocks/1/2"])
 @pytest.mark.parametrize("method", ["get", "post", "delete"])
-def test_unknown_path_of_the_api_is_a_problem(anonymous, path, method):
+def test_unknown_api_path_is_a_problem(anonymous, path, method):
     answer = getattr(anonymous, method)(path)
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
 
@@ -199,12 +199,12 @@ def test_service_refuses_unknown_parameters(anonymous, path):
 
 
 @pytest.mark.parametrize("path", ["/", "/ping", "/api/v1/stocks", "/nowhere", "/docs"])
-def test_every_answer_carries_the_request_id(anonymous, path):
+def test_every_response_contains_the_request_id(anonymous, path):
     answer = anonymous.get(path, headers={"X-Request-ID": "my-own.id:7"})
     assert answer.headers["X-Request-ID"] == "my-own.id:7"
 
 
-def test_root_of_the_api_lists_every_collection(anonymous):
+def test_api_root_lists_every_collection(anonymous):
     answer = anonymous.get("/api/v1/").json()
     assert {"users", "stocks", "admin/audit-logs"} <= answer.keys()
     assert answer == {name: f"http://testserver/api/v1/{name}" for name in answer}
@@ -224,7 +224,7 @@ def test_openapi_is_generated_without_warnings(db, tmp_path):
     assert file.stat().st_size > 0
 
 
-def test_openapi_names_every_endpoint(schema):
+def test_openapi_contains_every_endpoint(schema):
     expected = {
         "/", "/ping", "/health/live", "/health/ready", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/users",
         "/api/v1/users/{id}", "/api/v1/users/me", "/api/v1/users/{id}/restore", "/api/v1/users/{id}/stocks",
@@ -266,21 +266,21 @@ def test_every_api_operation_documents_its_errors(schema):
             assert problem == "#/components/schemas/Problem", name
 
 
-def test_list_documents_every_parameter_that_it_takes(schema):
+def test_stock_list_documents_its_parameters(schema):
     names = {parameter["name"] for parameter in schema["paths"]["/api/v1/stocks"]["get"]["parameters"]}
     paging = {"page", "size", "skip", "limit", "cursor", "count", "sort_by", "sort_order", "search", "fields"}
     filters = {"name", "name__in", "price__gte", "quantity__lt", "is_active", "user_id", "created_at__date"}
     assert paging | filters | {"is_deleted"} <= names
 
 
-def test_protected_operations_say_so(schema):
+def test_protected_operations_document_authentication(schema):
     assert {"accessToken": []} in schema["paths"]["/api/v1/stocks"]["get"]["security"]
     assert schema["paths"]["/api/v1/auth/login"]["post"].get("security", []) in ([], [{}])
     assert schema["components"]["securitySchemes"]["accessToken"]["scheme"] == "bearer"
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/"])
-def test_page_names_no_other_host(anonymous, path):
+def test_page_references_no_other_host(anonymous, path):
     page = anonymous.get(path, headers=BROWSER).content.decode()
     assert "<html" in page
     hosts = set(re.findall(r"""(?:https?:|["'(])//([^/\s"'<>)]+)""", page))
@@ -288,7 +288,7 @@ def test_page_names_no_other_host(anonymous, path):
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_everything_that_a_page_loads_is_served_here(anonymous, path):
+def test_page_assets_are_served_locally(anonymous, path):
     page = anonymous.get(path, headers=BROWSER).content.decode()
     links = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']([^"']+)""", page)
     assert any(link.endswith(".js") for link in links)
@@ -300,17 +300,17 @@ def test_everything_that_a_page_loads_is_served_here(anonymous, path):
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc/", "/openapi.json", "/favicon.ico"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
-def test_page_is_only_read(anonymous, path, method):
+def test_page_is_read_only(anonymous, path, method):
     answer = getattr(anonymous, method)(path)
     assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
 
 
-def test_csrf_failure_of_a_program_is_a_problem(db):
+def test_csrf_failure_of_an_api_client_is_a_problem(db):
     answer = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "a"}, headers={"accept": "*/*"})
     assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
 
 
-def test_cache_that_is_down_is_said_so(anonymous, monkeypatch):
+def test_unavailable_cache_is_503(anonymous, monkeypatch):
     def refuse(*args, **kwargs):
         raise RedisError("refused")
 

@@ -1,4 +1,4 @@
-"""Test modules stand alone: they share fixtures and helper modules, not each other."""
+"""Test modules do not import each other; they share fixtures and helper modules."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ from django.conf import settings
 
 APPS = ("config", "records", "stocks", "users")
 MODULES = sorted(path for app in APPS for path in Path(settings.BASE_DIR, app).glob("tests/**/test_*.py"))
-#: Packages of requirements-dev.txt, which `import_or_skip` imports.
+#: Packages of requirements-dev.txt, which tests import with `import_or_skip`.
 OPTIONAL = {
     "h2",
     "hypothesis",

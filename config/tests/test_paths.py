@@ -14,7 +14,7 @@ from conftest import import_or_skip
 from records.tests.processes import run_python
 
 KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
+IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache", "tests")
 NAMES = [
     "c++",
     "50%",
@@ -33,7 +33,7 @@ NAMES = [
     "a\\b",
     "a@b",
 ]
-EVERYTHING = "c++ 50% #1 what? ü;&'\"%20[$HOME]"
+ALL_SPECIAL_CHARACTERS = "c++ 50% #1 what? ü;&'\"%20[$HOME]"
 
 
 def database(base=settings.BASE_DIR, **environment):
@@ -43,7 +43,7 @@ def database(base=settings.BASE_DIR, **environment):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_checkout_in_any_folder_has_its_database_there(tmp_path, name):
+def test_default_database_is_in_the_checkout_for_any_folder_name(tmp_path, name):
     base = tmp_path / name
     (base / "config").mkdir(parents=True)
     shutil.copy2(settings.BASE_DIR / "config" / "settings.py", base / "config")
@@ -54,7 +54,7 @@ def test_checkout_in_any_folder_has_its_database_there(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_url_names_any_path(tmp_path, name):
+def test_quoted_path_in_a_url_is_decoded(tmp_path, name):
     path = str(tmp_path / name / "db.sqlite3")
     assert database(DATABASE_URL=f"sqlite:///{quote(path)}", SECRET_KEY=KEY) == path
 
@@ -72,7 +72,7 @@ def test_url_names_any_path(tmp_path, name):
         ("sqlite://", ":memory:"),
     ],
 )
-def test_path_in_a_url_is_read_as_meant(url, path):
+def test_sqlite_url_is_parsed(url, path):
     assert database(DATABASE_URL=url, SECRET_KEY=KEY) == path
 
 
@@ -84,16 +84,16 @@ def test_path_in_a_url_is_read_as_meant(url, path):
         "sqlite:///file:db.sqlite3",
     ],
 )  # fmt: skip
-def test_path_in_a_url_that_would_be_cut_short_is_refused(url):
+def test_ambiguous_sqlite_url_is_refused(url):
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
         database(DATABASE_URL=url, SECRET_KEY=KEY)
 
 
-def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
+def test_checkout_works_in_a_folder_with_special_characters(tmp_path):
     import_or_skip("inflect")  # of requirements-dev.txt, like startresource
-    base = tmp_path / EVERYTHING
+    base = tmp_path / ALL_SPECIAL_CHARACTERS
     for name in ("config", "records", "users", "stocks"):
-        shutil.copytree(settings.BASE_DIR / name, base / name, ignore=LEFT_OUT)
+        shutil.copytree(settings.BASE_DIR / name, base / name, ignore=IGNORED)
     for name in ("manage.py", "pyproject.toml"):
         shutil.copy2(settings.BASE_DIR / name, base)
     (base / ".env").write_text("APP_NAME=Elsewhere\n")
@@ -102,9 +102,9 @@ def test_checkout_in_any_folder_migrates_collects_and_adds_resources(tmp_path):
     environment = {"TMPDIR": str(temporary)}
 
     def manage(*arguments):
-        done = run_python("manage.py", *arguments, cwd=base, **environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        process = run_python("manage.py", *arguments, cwd=base, **environment)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
     manage("migrate", "--verbosity", "0")
     manage("collectstatic", "--no-input", "--verbosity", "0")
@@ -118,8 +118,8 @@ for path in __import__("re").findall(r'(?:src|href)="(/static/[^"]+)', answer.co
     print(Client().get(path).status_code)
 """
     environment["ALLOWED_HOSTS"] = "testserver"
-    said = manage("shell", "--no-imports", "--verbosity", "0", "-c", command).split("\n")
-    assert said[0] == "Elsewhere is running 200"
-    assert set(said[1:-1]) == {"200"}
+    output = manage("shell", "--no-imports", "--verbosity", "0", "-c", command).split("\n")
+    assert output[0] == "Elsewhere is running 200"
+    assert set(output[1:-1]) == {"200"}
     assert (base / "var" / "db.sqlite3").is_file()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [EVERYTHING]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [ALL_SPECIAL_CHARACTERS]

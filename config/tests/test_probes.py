@@ -14,7 +14,7 @@ HOSTS = [
     "ü",
     "a:b",
 ]
-OTHERS = [
+OTHER_PATHS = [
     "/",
     "/docs",
     "/openapi.json",
@@ -36,7 +36,7 @@ def client(request, db, settings):
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("path", PROBES)
-def test_probe_is_answered_whatever_the_host(client, host, path):
+def test_probe_accepts_any_host(client, host, path):
     for method in ("get", "head"):
         answer = getattr(client, method)(path, HTTP_HOST=host)
         assert answer.status_code == 200
@@ -46,22 +46,22 @@ def test_probe_is_answered_whatever_the_host(client, host, path):
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_probe_of_http_1_0_without_a_host_is_answered(client, path):
+def test_probe_accepts_a_missing_host(client, path):
     assert client.get(path, SERVER_NAME="10.0.0.7").status_code == 200
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_probe_is_still_only_read(client, path):
+def test_probe_is_read_only(client, path):
     assert client.post(path, {}, HTTP_HOST="10.0.0.7").status_code == 405
 
 
 @pytest.mark.parametrize("host", ["10.0.0.7:8000", "evil.example", "[::1", "under_score"])
-@pytest.mark.parametrize("path", OTHERS)
-def test_everything_else_is_refused_under_another_host(client, host, path):
+@pytest.mark.parametrize("path", OTHER_PATHS)
+def test_other_paths_refuse_unknown_hosts(client, host, path):
     answer = client.get(path, HTTP_HOST=host, HTTP_X_FORWARDED_PROTO="https", secure=True)
     assert answer.status_code == 400
     assert host.encode() not in answer.content
 
 
-def test_probe_is_answered_under_the_own_host_too(client):
+def test_probe_accepts_the_configured_host(client):
     assert client.get("/ping", HTTP_HOST="stocks.example.com").status_code == 200

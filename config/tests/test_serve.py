@@ -8,8 +8,8 @@ from config.management.commands.serve import Command
 
 
 @pytest.fixture
-def said(monkeypatch, settings):
-    """Start the server up to the point where it would serve; return what it said there."""
+def run_serve(monkeypatch, settings):
+    """Return a function that runs `serve` without serving and returns its output and warnings."""
     for name in ("prepare_database", "create_administrator", "collect_static"):
         monkeypatch.setattr(Command, name, lambda self: None)
     monkeypatch.setattr("config.management.commands.serve.connection.close", lambda: None)
@@ -17,8 +17,8 @@ def said(monkeypatch, settings):
         "config.management.commands.serve.SharedSocketServer",
         lambda listener, **options: type("Server", (), {"serve": staticmethod(listener.close)}),
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        settings.PORT = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.PORT = server.getsockname()[1]
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
     settings.APP_URL = "http://127.0.0.1:8000"
 
@@ -37,8 +37,8 @@ def said(monkeypatch, settings):
         ("0:0:0:0:0:0:0:1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"),
     ],
 )  # fmt: skip
-def test_address_is_one_that_browsers_take(said, settings, host, displayed_host):
-    output, warnings = said(host)
+def test_printed_address_works_in_browsers(run_serve, settings, host, displayed_host):
+    output, warnings = run_serve(host)
     assert output.startswith(
         f"{settings.APP_NAME} is at http://{displayed_host}:{settings.PORT}  (API /api/v1, docs /docs,"
     )
@@ -46,31 +46,31 @@ def test_address_is_one_that_browsers_take(said, settings, host, displayed_host)
 
 
 @pytest.mark.parametrize(("https", "hosts"), [(True, ["127.0.0.1"]), (False, ["stocks.example.com"])])
-def test_address_that_is_refused_or_redirected_is_not_shown_as_the_services(said, settings, https, hosts):
+def test_app_url_is_printed_if_the_local_address_is_refused_or_redirected(run_serve, settings, https, hosts):
     settings.HTTPS, settings.TRUSTED_PROXIES = https, 1
     settings.ALLOWED_HOSTS = ["stocks.example.com", *hosts]
     settings.APP_URL = "https://stocks.example.com"
-    output, warnings = said("0.0.0.0")
+    output, warnings = run_serve("0.0.0.0")
     assert f" is at https://stocks.example.com, behind 127.0.0.1:{settings.PORT}  (" in output
     assert warnings == ""
 
 
-def test_links_that_will_be_refused_are_warned_of(said, settings):
+def test_app_url_outside_allowed_hosts_gets_a_warning(run_serve, settings):
     settings.ALLOWED_HOSTS = ["stocks.example.com"]
-    output, warnings = said("127.0.0.1")
+    output, warnings = run_serve("127.0.0.1")
     assert f" is at http://127.0.0.1:{settings.PORT}  (" in output
     assert warnings == (
         "Warning: ALLOWED_HOSTS lacks 127.0.0.1, which APP_URL leads to: links in mails will not work.\n"
     )
 
 
-def test_https_without_a_proxy_is_warned_of(said, settings):
+def test_https_without_a_proxy_gets_a_warning(run_serve, settings):
     settings.HTTPS, settings.TRUSTED_PROXIES = True, 0
     settings.APP_URL = "https://localhost"
-    assert said("127.0.0.1")[1].startswith("Warning: HTTPS=true and TRUSTED_PROXIES=0")
+    assert run_serve("127.0.0.1")[1].startswith("Warning: HTTPS=true and TRUSTED_PROXIES=0")
 
 
-def test_database_in_memory_is_refused(said, settings, monkeypatch):
+def test_in_memory_database_is_refused(run_serve, settings, monkeypatch):
     monkeypatch.setitem(settings.DATABASES["default"], "NAME", ":memory:")
     with pytest.raises(CommandError, match="DATABASE_URL"):
-        said("127.0.0.1")
+        run_serve("127.0.0.1")

@@ -1,4 +1,4 @@
-"""A running server: a process of `manage.py serve`, used over sockets."""
+"""Tests against a running `manage.py serve`, over sockets."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ from conftest import import_or_skip
 ROOT = Path(settings.BASE_DIR)
 PASSWORD = "nanoseconds-of-wire-1952"
 #: Longer than the server needs on a busy machine, shorter than a slow client keeps a thread.
-PATIENCE = 5
+TIMEOUT = 5
 KEY = "only-for-tests-4e1f0c9a7b5d83260fb17c4d9ae2553f8061bd7c"
 
 
@@ -40,7 +40,7 @@ def is_true_soon(condition: Callable[[], bool]) -> bool:
 
 
 class Server:
-    """A running service with a database of its own."""
+    """A running service with its own database."""
 
     def __init__(self, database_url: str, **environment: str) -> None:
         with socket.socket() as probe:
@@ -72,9 +72,9 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as client:
-            sent = {"Content-Type": "application/json"} if body is not None else {}
-            client.request(method, path, None if body is None else json.dumps(body), sent | (headers or {}))
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)) as client:
+            default_headers = {"Content-Type": "application/json"} if body is not None else {}
+            client.request(method, path, None if body is None else json.dumps(body), default_headers | (headers or {}))
             response = client.getresponse()
             response.text = response.read().decode()  # type: ignore[attr-defined]
             return response
@@ -134,8 +134,8 @@ def head(method: str, path: str, *headers: str, **more: str) -> bytes:
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in more.items()), "", ""]).encode()
 
 
-def answer_on(client: socket.socket) -> tuple[int, str]:
-    """Status and body of the one response on this connection; 0 if it was closed without one."""
+def read_response(client: socket.socket) -> tuple[int, str]:
+    """Return status and body of the response on this connection, or status 0 if it was closed without one."""
     response = http.client.HTTPResponse(client)
     try:
         response.begin()
@@ -175,15 +175,15 @@ def slow_responses(server):
                 with suppress(OSError):  # closed by the server already
                     client.sendall(SLOW_REQUESTS[kind][1])
             time.sleep(1)
-        return [(kind, *answer_on(client)) for kind, client in clients]
+        return [(kind, *read_response(client)) for kind, client in clients]
 
 
-def test_slow_clients_stop_nobody_and_are_sent_away(slow_responses):
+def test_slow_clients_are_disconnected_without_blocking_others(slow_responses):
     answers = {(kind, status) for kind, status, _ in slow_responses}
     assert answers == {("sized", 408), ("chunked", 408), ("admin", 408), ("header", 0), ("silent", 408)}
 
 
-def test_slow_body_is_a_problem(slow_responses):
+def test_slow_body_is_408(slow_responses):
     details = {json.loads(body)["detail"] for kind, _, body in slow_responses if kind in {"sized", "silent"}}
     assert details == {"The request body did not arrive within 10 seconds."}
 
@@ -219,12 +219,12 @@ def test_chunked_body_is_read(server, credentials, stock, length):
     with server.connect() as client:
         client.sendall(head("PATCH", stock, f"Transfer-Encoding: chunked{length}", **credentials))
         client.sendall(b'8\r\n{"price"\r\n6\r\n: 2.5}\r\n0\r\n\r\n')
-        assert answer_on(client)[0] == 200
+        assert read_response(client)[0] == 200
     assert price(server, credentials, stock) == 2.5
 
 
 @pytest.mark.parametrize(
-    ("framing", "body", "is_cut"),
+    ("framing", "body", "is_truncated"),
     [
         ("Content-Length: 40", b'{"price": 2.5}', True),
         ("Transfer-Encoding: chunked", b'e\r\n{"price": 2.5}\r\n', True),
@@ -235,12 +235,12 @@ def test_chunked_body_is_read(server, credentials, stock, length):
         ("Content-Length: +14", b'{"price": 2.5}', False),
     ],
 )
-def test_incomplete_or_ambiguous_body_is_refused(server, credentials, stock, framing, body, is_cut):
+def test_incomplete_or_ambiguous_body_is_refused(server, credentials, stock, framing, body, is_truncated):
     with server.connect() as client:
         client.sendall(head("PATCH", stock, framing, **credentials) + body)
-        if is_cut:
+        if is_truncated:
             client.shutdown(socket.SHUT_WR)
-        assert answer_on(client)[0] == 400
+        assert read_response(client)[0] == 400
     assert price(server, credentials, stock) == 1.5
 
 
@@ -251,11 +251,11 @@ def test_large_body_is_413_everywhere(server, path, framing):
         client.sendall(head("POST", path, framing))
         if "chunked" in framing:
             client.sendall(b"1e8480\r\n" + b"a" * 2_000_000)
-        status, body = answer_on(client)
+        status, body = read_response(client)
     assert (status, json.loads(body)["detail"]) == (413, "The request body is larger than 1 MiB.")
 
 
-def test_header_with_an_underscore_is_not_the_one_with_a_hyphen(server):
+def test_header_with_an_underscore_is_ignored(server):
     answer = server.request("GET", "/ping", headers={"X_Request_ID": "spoofed"})
     assert answer.headers["X-Request-ID"] != "spoofed"
 
@@ -276,7 +276,7 @@ def lock_users(database_url: str) -> Any:
     return locker
 
 
-def test_liveness_answers_while_all_threads_wait_for_the_database(server, database_url):
+def test_liveness_is_ok_while_all_threads_wait_for_the_database(server, database_url):
     registration = {"email": "wait@example.com", "username": "wait", "password": PASSWORD}
     requests = [
         threading.Thread(target=server.request, args=("POST", "/api/v1/auth/register", registration), daemon=True)
@@ -294,13 +294,13 @@ def test_liveness_answers_while_all_threads_wait_for_the_database(server, databa
 
 def test_reload_loses_no_request(server):
     failures: list[Any] = []
-    is_over = threading.Event()
+    is_finished = threading.Event()
 
-    def ask(keeps_connection: bool) -> None:
+    def send_requests(keeps_connection: bool) -> None:
         client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         headers = {} if keeps_connection else {"Connection": "close"}
         is_repeated = False
-        while not is_over.is_set():
+        while not is_finished.is_set():
             try:
                 client.request("GET", "/ping", headers=headers)
                 response = client.getresponse()
@@ -317,13 +317,13 @@ def test_reload_loses_no_request(server):
                 is_repeated = True
         client.close()
 
-    clients = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
+    clients = [threading.Thread(target=send_requests, args=(number % 2 == 0,)) for number in range(4)]
     for client in clients:
         client.start()
     before = server.workers()
     os.kill(server.process.pid, signal.SIGHUP)
     is_replaced = is_true_soon(lambda: not set(server.workers()) & set(before))
-    is_over.set()
+    is_finished.set()
     for client in clients:
         client.join()
     assert is_replaced
@@ -337,7 +337,7 @@ def is_running(pid: int) -> bool:
     return False
 
 
-def test_workers_end_with_their_parent_and_leave_the_port(database_url):
+def test_workers_end_with_their_parent_and_release_the_port(database_url):
     server = Server(database_url, WEB_WORKERS="2")
     workers = server.workers()
     assert len(workers) >= 2

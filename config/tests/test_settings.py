@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 KEY = secrets.token_urlsafe(64)
-REMOTE = {"DATABASE_URL": "postgres://somebody@db.example.com/stocks", "SECRET_KEY": KEY}
+REMOTE_DATABASE = {"DATABASE_URL": "postgres://somebody@db.example.com/stocks", "SECRET_KEY": KEY}
 PROVIDER = {
     "OAUTH_ID_CLIENT_ID": "stocks",
     "OAUTH_ID_CLIENT_SECRET": "secret",
@@ -23,10 +23,10 @@ def load(**environment):
 
 
 def assert_refused(name, environment):
-    with pytest.raises(ImproperlyConfigured, match=rf"\b{name}\b") as refusal:
+    with pytest.raises(ImproperlyConfigured, match=rf"\b{name}\b") as error:
         load(**environment)
-    assert len(str(refusal.value).splitlines()) == 1
-    assert "secret" not in str(refusal.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def assert_refused(name, environment):
         (f"OAUTH_{'X' * 51}_CLIENT_ID", "stocks"),
     ],
 )  # fmt: skip
-def test_value_that_cannot_work_is_refused_at_the_start(name, value):
+def test_invalid_value_is_refused_at_startup(name, value):
     assert_refused(name, {name: value})
 
 
@@ -111,11 +111,11 @@ def test_value_that_cannot_work_is_refused_at_the_start(name, value):
         "https://id..example/",
     ],
 )
-def test_address_of_a_provider_that_cannot_work_is_refused(url):
+def test_invalid_discovery_url_is_refused(url):
     assert_refused("OAUTH_ID_DISCOVERY_URL", PROVIDER | {"OAUTH_ID_DISCOVERY_URL": url})
 
 
-def test_app_url_without_https_is_refused_under_https():
+def test_http_app_url_is_refused_with_https():
     hosts = {"HTTPS": "true", "ALLOWED_HOSTS": "stocks.example.com"}
     assert_refused("APP_URL", hosts | {"APP_URL": "http://stocks.example.com"})
     assert load(**hosts, APP_URL="https://stocks.example.com")["HTTPS"]
@@ -155,7 +155,7 @@ HOST_AND_PORT = "[_mail['EMAIL_HOST'], _mail['EMAIL_PORT']]"
         ("CACHE_URL", "redis://a:6379,b:6379/0", "len(CACHES['default']['LOCATION'])", 2),
     ],
 )  # fmt: skip
-def test_value_is_used_as_meant(name, value, expression, expected):
+def test_valid_value_is_parsed(name, value, expression, expected):
     assert eval(expression, load(**{name: value})) == expected
 
 
@@ -172,12 +172,12 @@ def test_value_is_used_as_meant(name, value, expression, expected):
         "postgres://u@/stocks?service=production", "postgres://u@127.0.0.1,db.example.com/stocks",
     ],
 )  # fmt: skip
-def test_settings_of_developers_are_refused_with_a_database_on_another_host(name, value, url):
+def test_development_settings_are_refused_with_a_remote_database(name, value, url):
     assert_refused(name, {name: value, "DATABASE_URL": url, "SECRET_KEY": KEY})
 
 
 @pytest.mark.parametrize("variable", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
-def test_variables_of_libpq_name_another_host_too(variable):
+def test_libpq_variables_count_as_a_remote_database(variable):
     assert_refused(
         "DEBUG", {"DEBUG": "true", "DATABASE_URL": "postgres:///stocks", "SECRET_KEY": KEY, variable: "10.0.0.5"}
     )
@@ -191,9 +191,9 @@ def test_variables_of_libpq_name_another_host_too(variable):
         "postgresql+psycopg2://u@LOCALHOST/stocks", "sqlite:////tmp/nothing.sqlite3",
     ],
 )  # fmt: skip
-def test_settings_of_developers_are_accepted_with_a_local_database(url):
+def test_development_settings_are_accepted_with_a_local_database(url):
     assert load(DEBUG="true", ALLOWED_HOSTS="*", DATABASE_URL=url, SECRET_KEY=KEY)["DEBUG"]
 
 
-def test_settings_of_production_are_accepted_with_any_database():
-    assert load(**REMOTE)["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
+def test_default_hosts_are_accepted_with_a_remote_database():
+    assert load(**REMOTE_DATABASE)["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]

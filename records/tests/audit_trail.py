@@ -10,7 +10,7 @@ def entries(row):
 
 
 def assert_replays(row):
-    """Assert that the entries lead to the stored row, each from the values that the one before it left."""
+    """Assert that replaying the entries gives the stored row, and that old values match the previous entry."""
     model, values = type(row), {}
     stored = model.all_objects.get(pk=row.pk)
     for entry in entries(row):

@@ -58,10 +58,10 @@ class _Forms(HTMLParser):
             self._add(self.textarea, self.text.removeprefix("\n").replace("\n", "\r\n"))
             self.textarea = None
         elif tag == "select" and self.select:
-            chosen = [value for value, is_selected in self.options if is_selected]
-            if not chosen and self.options and not self.is_multiple:
-                chosen = [self.options[0][0]]
-            for value in chosen:
+            selected = [value for value, is_selected in self.options if is_selected]
+            if not selected and self.options and not self.is_multiple:
+                selected = [self.options[0][0]]
+            for value in selected:
                 self._add(self.select, value)
             self.select = None
 

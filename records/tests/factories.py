@@ -1,4 +1,4 @@
-"""Rows of any model, for tests to which their values do not matter."""
+"""Creates rows of any model, for tests in which their values do not matter."""
 
 import uuid
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Requests to the admin that its own forms never send."""
+"""Requests to the admin that its forms never send."""
 
 import pytest
 from django.test import Client
@@ -17,14 +17,14 @@ def admin(make_user) -> Client:
 
 
 @pytest.mark.parametrize("owner", BAD_IDS)
-def test_impossible_owner_does_not_crash(admin, owner):
+def test_invalid_owner_does_not_crash(admin, owner):
     stock = {"owner": owner, "name": "AAPL", "price": "1", "quantity": "1"}
     assert admin.post("/admin/stocks/stock/add/", stock).status_code in {200, 400}
 
 
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
 @pytest.mark.parametrize("row", BAD_IDS)
-def test_impossible_selection_does_not_crash(admin, action, row):
+def test_invalid_selection_does_not_crash(admin, action, row):
     answer = admin.post("/admin/stocks/stock/", {"action": action, "_selected_action": row})
     assert answer.status_code in {200, 302, 400}
 
@@ -33,7 +33,7 @@ def test_filter_with_nul_does_not_crash(admin):
     assert admin.get("/admin/users/user/?gender__exact=%00").status_code in {200, 302, 400}
 
 
-def test_taken_username_gets_the_message_of_the_api(admin, make_user):
+def test_taken_username_has_the_message_of_the_api(admin, make_user):
     make_user(username="taken").delete()
     password = {"usable_password": "false"}
     answer = admin.post("/admin/users/user/add/", {"username": "TAKEN", "email": "", **password})

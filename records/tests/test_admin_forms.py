@@ -33,7 +33,7 @@ AWKWARD_USERS = {
 
 
 @pytest.fixture
-def boss(make_user):
+def superuser_client(make_user):
     client = Client(raise_request_exception=False)
     client.user = make_user(is_staff=True, is_superuser=True)
     client.force_login(client.user)
@@ -48,10 +48,10 @@ def page_of(row) -> str:
     return f"/admin/{row._meta.app_label}/{row._meta.model_name}/{row.pk}/change/"
 
 
-def save(client, row, **typed):
+def save(client, row, **changes):
     """Submit the form of the row as a browser does, with these fields replaced."""
     form = filled_form(client.get(page_of(row)).content.decode())
-    answer = client.post(page_of(row), form | typed)
+    answer = client.post(page_of(row), form | changes)
     assert answer.status_code == 302, answer.context["errors"]
 
 
@@ -72,16 +72,16 @@ def insert_row(model, **values):
 
 
 @pytest.mark.parametrize("values", AWKWARD_USERS.values(), ids=AWKWARD_USERS.keys())
-def test_saving_an_unchanged_user_writes_nothing(boss, db, values):
+def test_saving_an_unchanged_user_writes_nothing(superuser_client, db, values):
     user = insert_row(User, **{"username": "someone", "password": "!"} | values)
-    assert_untouched(boss, user)
+    assert_untouched(superuser_client, user)
 
 
 @pytest.mark.parametrize("values", AWKWARD_USERS.values(), ids=AWKWARD_USERS.keys())
-def test_changing_a_field_leaves_the_others_unchanged(boss, db, values):
+def test_changing_a_field_leaves_the_others_unchanged(superuser_client, db, values):
     user = insert_row(User, **{"username": "someone", "password": "!", "is_verified": True} | values)
     before = columns(user)
-    save(boss, user, phone_number="+1 2345")
+    save(superuser_client, user, phone_number="+1 2345")
     changed = {"phone_number": "+1 2345", "version": 2, "updated_at": columns(user)["updated_at"]}
     assert columns(user) == before | changed
     [entry] = AuditEntry.objects.of_row(User, user.pk)
@@ -89,32 +89,34 @@ def test_changing_a_field_leaves_the_others_unchanged(boss, db, values):
     assert LogEntry.objects.get().get_change_message() == "Changed Phone number."
 
 
-def test_saving_an_unchanged_user_keeps_groups_and_permissions(boss, make_user):
+def test_saving_an_unchanged_user_keeps_groups_and_permissions(superuser_client, make_user):
     user = make_user()
     user.groups.set([Group.objects.create(name=name) for name in ("Clerks", "Bosses")])
     user.user_permissions.set(Permission.objects.all()[:3])
     before = set(user.groups.all()), set(user.user_permissions.all())
-    assert_untouched(boss, user)
+    assert_untouched(superuser_client, user)
     assert (set(user.groups.all()), set(user.user_permissions.all())) == before
 
 
-def test_saving_an_unchanged_group_writes_nothing(boss, db):
+def test_saving_an_unchanged_group_writes_nothing(superuser_client, db):
     group = Group.objects.create(name=" Clerks  and\tothers ")
     group.permissions.set(Permission.objects.all()[:3])
-    assert_untouched(boss, group)
+    assert_untouched(superuser_client, group)
     assert group.permissions.count() == 3
 
 
 @pytest.mark.parametrize(("price", "quantity"), [("0.0001", 1), ("99999999999.9999", 2**63 - 1), ("10", 5)])
-def test_saving_an_unchanged_stock_writes_nothing(boss, make_stock, price, quantity):
-    assert_untouched(boss, make_stock(boss.user, price=Decimal(price), quantity=quantity, name="BRK.B"))
+def test_saving_an_unchanged_stock_writes_nothing(superuser_client, make_stock, price, quantity):
+    assert_untouched(
+        superuser_client, make_stock(superuser_client.user, price=Decimal(price), quantity=quantity, name="BRK.B")
+    )
 
 
-def test_unchanged_rows_of_deleted_users_can_be_saved(boss, make_user, make_stock):
+def test_unchanged_rows_of_deleted_users_can_be_saved(superuser_client, make_user, make_stock):
     stock = make_stock(make_user())
     stock.owner.delete()
-    assert_untouched(boss, stock)
-    assert_untouched(boss, User.all_objects.get(pk=stock.owner_id))
+    assert_untouched(superuser_client, stock)
+    assert_untouched(superuser_client, User.all_objects.get(pk=stock.owner_id))
 
 
 def test_every_changeable_model_uses_record_form():
@@ -126,50 +128,50 @@ def test_every_changeable_model_uses_record_form():
         assert issubclass(admin.site._registry[model].form, RecordForm), model
 
 
-def test_other_spelling_of_a_value_is_no_change(boss, make_user, make_stock):
+def test_equivalent_spelling_is_not_a_change(superuser_client, make_user, make_stock):
     stock = make_stock(make_user(email="ann@example.com", is_verified=True))
-    save(boss, stock, name="aapl", price="175.5000")
-    save(boss, stock.owner, email="ann@EXAMPLE.com")
+    save(superuser_client, stock, name="aapl", price="175.5000")
+    save(superuser_client, stock.owner, email="ann@EXAMPLE.com")
     assert [columns(row)["version"] for row in (stock, stock.owner)] == [1, 1]
     assert columns(stock.owner)["is_verified"]
     assert not LogEntry.objects.exists()
 
 
-def test_cleared_text_becomes_null(boss, make_user):
+def test_cleared_text_becomes_null(superuser_client, make_user):
     user = make_user(bio="Text.", name="Ann", phone_number="+1 2345")
-    save(boss, user, bio="", name="", phone_number="")
+    save(superuser_client, user, bio="", name="", phone_number="")
     assert [columns(user)[name] for name in ("bio", "name", "phone_number")] == [None] * 3
 
 
-def test_line_breaks_are_stored_as_lf(boss, make_user):
+def test_line_breaks_are_stored_as_lf(superuser_client, make_user):
     user = make_user()
-    save(boss, user, bio="one\r\ntwo")
+    save(superuser_client, user, bio="one\r\ntwo")
     assert columns(user)["bio"] == "one\ntwo"
 
 
-def test_editable_list_writes_only_changed_rows(boss, make_user, monkeypatch):
+def test_editable_list_writes_only_changed_rows(superuser_client, make_user, monkeypatch):
     monkeypatch.setattr(admin.site._registry[User], "list_editable", ("email", "name"))
     one, other = make_user(name="Ann"), insert_row(User, username="other", email="Other@Example.COM", name=None)
     before = columns(other)
     path = f"/admin/users/user/?id__in={one.pk},{other.pk}"
-    form = filled_form(boss.get(path).content.decode(), "changelist-form")
+    form = filled_form(superuser_client.get(path).content.decode(), "changelist-form")
     [field] = [name for name, value in form.items() if value == ["Ann"]]
     form.pop("action"), form.pop("index", None)
-    boss.post(path, form | {"_save": "Save"})
+    superuser_client.post(path, form | {"_save": "Save"})
     assert not LogEntry.objects.exists()
-    boss.post(path, form | {"_save": "Save", field: "Beth"})
+    superuser_client.post(path, form | {"_save": "Save", field: "Beth"})
     assert (columns(one)["name"], columns(other)) == ("Beth", before)
     assert LogEntry.objects.get().object_id == str(one.pk)
 
 
-def test_repeated_deletion_or_restoring_is_not_logged(boss, make_stock):
-    stock, deleted = make_stock(boss.user), make_stock(boss.user)
+def test_repeated_deletion_or_restoring_is_not_logged(superuser_client, make_stock):
+    stock, deleted = make_stock(superuser_client.user), make_stock(superuser_client.user)
     deleted.delete()
     entries = AuditEntry.objects.count()
-    boss.post("/admin/stocks/stock/", {"action": "restore_selected", "_selected_action": stock.pk})
+    superuser_client.post("/admin/stocks/stock/", {"action": "restore_selected", "_selected_action": stock.pk})
     selected = {"action": "delete_selected", "_selected_action": deleted.pk, "post": "yes"}
-    boss.post("/admin/stocks/stock/?deleted=1", selected)
-    boss.post(f"/admin/stocks/stock/{deleted.pk}/delete/", {"post": "yes"})
+    superuser_client.post("/admin/stocks/stock/?deleted=1", selected)
+    superuser_client.post(f"/admin/stocks/stock/{deleted.pk}/delete/", {"post": "yes"})
     assert AuditEntry.objects.count() == entries
     assert not LogEntry.objects.exists()
 
@@ -216,13 +218,13 @@ AWKWARD_VALUES = {
 PLAIN = {"moment": None, "data": 1, "line": "x", "amount": Decimal(1)}
 
 
-def resubmitted_form(instance: Sample, **typed):
+def resubmitted_form(instance: Sample, **changes):
     """Return the form of `instance`, bound to the values that its page displays."""
     model_admin = SampleAdmin(Sample, admin.site)
     form_class = model_admin.get_form(type("Request", (), {"user": User(is_superuser=True)}), instance, change=True)
     page = f"<form>{form_class(instance=instance).as_p()}</form>"
     data = QueryDict(mutable=True)
-    for name, sent in (filled_form(page) | {name: [text] for name, text in typed.items()}).items():
+    for name, sent in (filled_form(page) | {name: [text] for name, text in changes.items()}).items():
         data.setlist(name, sent)
     return form_class(data, instance=instance)
 

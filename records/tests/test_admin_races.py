@@ -25,35 +25,35 @@ on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQ
 
 
 @pytest.fixture
-def boss(make_user):
+def superuser_account(make_user):
     return make_user(is_staff=True, is_superuser=True)
 
 
 @pytest.fixture
-def browser(boss):
+def browser(superuser_account):
     """Return a function that creates a client logged in as the superuser."""
 
     def make() -> Client:
         client = Client(raise_request_exception=False)
-        client.force_login(boss)
+        client.force_login(superuser_account)
         return client
 
     return make
 
 
-def at_once(*acts):
+def run_concurrently(*requests):
     """Run the functions in parallel threads, each with its own connection, and return their results."""
-    barrier = Barrier(len(acts))
+    barrier = Barrier(len(requests))
 
-    def run(act):
+    def run(operation):
         try:
             barrier.wait()
-            return act()
+            return operation()
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [future.result() for future in [pool.submit(run, act) for act in acts]]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return [future.result() for future in [pool.submit(run, operation) for operation in requests]]
 
 
 def posting(browser, path, body):
@@ -65,14 +65,14 @@ def posting(browser, path, body):
 def just_before(monkeypatch):
     """Run a function once in another connection, between the validation of a form and its write."""
 
-    def before(model_admin, method, act):
+    def before(model_admin, method, operation):
         original = getattr(model_admin, method)
-        done = []
+        calls = []
 
         def patched(self, *args, **kwargs):
-            if not done:
-                done.append(True)
-                at_once(act)
+            if not calls:
+                calls.append(True)
+                run_concurrently(operation)
             return original(self, *args, **kwargs)
 
         monkeypatch.setattr(model_admin, method, patched)
@@ -87,7 +87,7 @@ def page_of(answer) -> str:
 
 def test_user_added_four_times_concurrently_is_added_once(browser):
     body = {"username": "ada", "email": "ada@example.com", **NO_PASSWORD}
-    answers = at_once(*[posting(browser, f"{USERS}add/", body) for _ in range(4)])
+    answers = run_concurrently(*[posting(browser, f"{USERS}add/", body) for _ in range(4)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     for answer in answers:
         # The first may commit between the checks of the username and of the address.
@@ -96,17 +96,19 @@ def test_user_added_four_times_concurrently_is_added_once(browser):
     assert LogEntry.objects.count() == 1
 
 
-def test_one_of_four_concurrent_renames_to_the_same_name_wins(browser, make_user):
+def test_one_of_four_concurrent_renames_to_the_same_name_succeeds(browser, make_user):
     people = [make_user() for _ in range(4)]
-    acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": "same", "is_active": "on"}) for user in people]
-    answers = at_once(*acts)
+    requests = [
+        posting(browser, f"{USERS}{user.pk}/change/", {"username": "same", "is_active": "on"}) for user in people
+    ]
+    answers = run_concurrently(*requests)
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     assert User.objects.filter(username="same").count() == 1
     assert AuditEntry.objects.filter(action="update", object_type="users").count() == 1
 
 
 def test_group_added_four_times_concurrently_is_added_once(browser):
-    answers = at_once(*[posting(browser, f"{GROUPS}add/", {"name": "Clerks"}) for _ in range(4)])
+    answers = run_concurrently(*[posting(browser, f"{GROUPS}add/", {"name": "Clerks"}) for _ in range(4)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 302]
     assert all("already exists" in page_of(answer) for answer in answers if answer.status_code == 200)
 
@@ -132,22 +134,22 @@ def test_owner_purged_between_validation_and_write_is_reported(browser, make_use
 
 
 @on_postgresql
-def test_row_purged_between_validation_and_write_is_reported(browser, make_stock, boss, just_before):
-    stock = make_stock(boss)
+def test_row_purged_between_validation_and_write_is_reported(browser, make_stock, superuser_account, just_before):
+    stock = make_stock(superuser_account)
     just_before(admin.ModelAdmin, "save_model", lambda: Stock.objects.filter(pk=stock.pk).purge())
-    body = {"owner": boss.pk, "name": "GOOG", "price": 1, "quantity": 1, "is_active": "on"}
+    body = {"owner": superuser_account.pk, "name": "GOOG", "price": 1, "quantity": 1, "is_active": "on"}
     answer = browser().post(f"{STOCKS}{stock.pk}/change/", body, follow=True)
     assert "Perhaps it was deleted?" in page_of(answer)
     assert not LogEntry.objects.exists()
 
 
 @on_postgresql
-def test_constraint_without_validator_is_reported_in_the_form(browser, make_stock, boss, monkeypatch):
-    stock = make_stock(boss)
+def test_constraint_without_validator_is_reported_in_the_form(browser, make_stock, superuser_account, monkeypatch):
+    stock = make_stock(superuser_account)
     monkeypatch.setattr("django.db.models.Model.validate_constraints", lambda self, exclude=None: None)
     monkeypatch.setattr(Stock._meta.get_field("price"), "_validators", [])
     monkeypatch.delitem(vars(Stock._meta.get_field("price")), "validators", raising=False)
-    body = {"owner": boss.pk, "name": "AAPL", "price": "-1", "quantity": 1, "is_active": "on"}
+    body = {"owner": superuser_account.pk, "name": "AAPL", "price": "-1", "quantity": 1, "is_active": "on"}
     answer = browser().post(f"{STOCKS}{stock.pk}/change/", body)
     assert "Ensure this value is greater than 0." in page_of(answer)
     assert Stock.objects.get(pk=stock.pk).price > 0
@@ -166,10 +168,13 @@ def test_editable_list_reports_a_lost_race_and_writes_nothing(browser, make_user
     assert other.name is None
 
 
-def test_one_of_the_last_two_superusers_stays_active(browser, boss, make_user):
+def test_one_of_the_last_two_superusers_stays_active(browser, superuser_account, make_user):
     other = make_user(is_staff=True, is_superuser=True)
-    acts = [posting(browser, f"{USERS}{user.pk}/change/", {"username": user.username}) for user in (boss, other)]
-    answers = at_once(*acts)
+    requests = [
+        posting(browser, f"{USERS}{user.pk}/change/", {"username": user.username})
+        for user in (superuser_account, other)
+    ]
+    answers = run_concurrently(*requests)
     assert User.objects.superusers().count() == 1
     refused = [answer for answer in answers if answer.status_code == 200]
     assert all(LAST_SUPERUSER_MESSAGE in page_of(answer) for answer in refused)
@@ -177,11 +182,11 @@ def test_one_of_the_last_two_superusers_stays_active(browser, boss, make_user):
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-def test_row_deleted_four_times_concurrently_is_deleted_once(browser, make_stock, boss, in_bulk):
-    stock = make_stock(boss)
+def test_row_deleted_four_times_concurrently_is_deleted_once(browser, make_stock, superuser_account, in_bulk):
+    stock = make_stock(superuser_account)
     selected = {"action": "delete_selected", "_selected_action": stock.pk, "post": "yes"}
     path, body = (STOCKS, selected) if in_bulk else (f"{STOCKS}{stock.pk}/delete/", {"post": "yes"})
-    answers = at_once(*[posting(browser, path, body) for _ in range(4)])
+    answers = run_concurrently(*[posting(browser, path, body) for _ in range(4)])
     assert {answer.status_code for answer in answers} == {302}
     assert AuditEntry.objects.of_row(Stock, stock.pk).filter(action="delete").count() == 1
     assert LogEntry.objects.count() == 1
@@ -189,34 +194,34 @@ def test_row_deleted_four_times_concurrently_is_deleted_once(browser, make_stock
 
 def test_group_deleted_four_times_concurrently_is_logged_once(browser):
     group = Group.objects.create(name="Clerks")
-    answers = at_once(*[posting(browser, f"{GROUPS}{group.pk}/delete/", {"post": "yes"}) for _ in range(4)])
+    answers = run_concurrently(*[posting(browser, f"{GROUPS}{group.pk}/delete/", {"post": "yes"}) for _ in range(4)])
     assert {answer.status_code for answer in answers} == {302}
     assert LogEntry.objects.count() == 1
 
 
-def test_row_restored_four_times_concurrently_is_restored_once(browser, make_stock, boss):
-    stock = make_stock(boss)
+def test_row_restored_four_times_concurrently_is_restored_once(browser, make_stock, superuser_account):
+    stock = make_stock(superuser_account)
     stock.delete()
     body = {"action": "restore_selected", "_selected_action": stock.pk}
-    answers = at_once(*[posting(browser, f"{STOCKS}?deleted=1", body) for _ in range(4)])
+    answers = run_concurrently(*[posting(browser, f"{STOCKS}?deleted=1", body) for _ in range(4)])
     assert {answer.status_code for answer in answers} == {302}
     assert AuditEntry.objects.of_row(Stock, stock.pk).filter(action="restore").count() == 1
 
 
-def test_form_of_a_purged_row_redirects_with_a_message(browser, make_stock, boss):
-    stock, client = make_stock(boss), browser()
+def test_form_of_a_purged_row_redirects_with_a_message(browser, make_stock, superuser_account):
+    stock, client = make_stock(superuser_account), browser()
     client.get(f"{STOCKS}{stock.pk}/change/")
     Stock.objects.filter(pk=stock.pk).purge()
-    body = {"owner": boss.pk, "name": "GOOG", "price": 1, "quantity": 1}
+    body = {"owner": superuser_account.pk, "name": "GOOG", "price": 1, "quantity": 1}
     for action in ("change", "delete", "history"):
         answer = client.post(f"{STOCKS}{stock.pk}/{action}/", body, follow=True)
         assert "Perhaps it was deleted?" in page_of(answer)
-    assert not Stock.all_objects.filter(owner=boss).exists()
+    assert not Stock.all_objects.filter(owner=superuser_account).exists()
 
 
 @pytest.mark.parametrize("in_bulk", [True, False])
-def test_row_that_became_protected_is_not_deleted(browser, make_stock, boss, monkeypatch, in_bulk):
-    stock = make_stock(boss)
+def test_row_that_became_protected_is_not_deleted(browser, make_stock, superuser_account, monkeypatch, in_bulk):
+    stock = make_stock(superuser_account)
 
     def refuse(self, keys, *, permanently):
         raise ProtectedError("The stock is in use by 1 order.", set())
@@ -229,7 +234,7 @@ def test_row_that_became_protected_is_not_deleted(browser, make_stock, boss, mon
     assert not LogEntry.objects.exists()
 
 
-def test_password_change_of_a_purged_user_is_conflict(browser, make_user, monkeypatch):
+def test_password_change_of_a_purged_user_is_409(browser, make_user, monkeypatch):
     user = make_user()
     save = User.save
 
@@ -245,8 +250,8 @@ def test_password_change_of_a_purged_user_is_conflict(browser, make_user, monkey
 
 
 @on_postgresql
-def test_victim_of_a_deadlock_gets_503_with_retry_after(browser, make_stock, boss):
-    first, second = make_stock(boss), make_stock(boss)
+def test_victim_of_a_deadlock_gets_503_with_retry_after(browser, make_stock, superuser_account):
+    first, second = make_stock(superuser_account), make_stock(superuser_account)
     client, is_locked = browser(), Event()
     selected = {"action": "delete_selected", "_selected_action": [first.pk, second.pk], "post": "yes"}
 
@@ -265,8 +270,8 @@ def test_victim_of_a_deadlock_gets_503_with_retry_after(browser, make_stock, bos
         is_locked.wait(10)
         return client.post(STOCKS, selected, HTTP_ACCEPT="text/html")
 
-    _, answer = at_once(lock_in_the_other_order, delete)
+    _, answer = run_concurrently(lock_in_the_other_order, delete)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
-    assert Stock.objects.filter(owner=boss).count() == 2
+    assert Stock.objects.filter(owner=superuser_account).count() == 2
     assert not LogEntry.objects.exists()

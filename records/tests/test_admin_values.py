@@ -1,4 +1,4 @@
-"""Invalid parameters of the admin: refused with 400, or ignored, alike on both databases."""
+"""Invalid parameters of the admin are refused with 400 or ignored, on both databases."""
 
 from urllib.parse import quote_plus
 
@@ -18,8 +18,8 @@ from users.models import Identity, QueuedMail, RateLimit, Session
 # Each request has its own transaction, so that an error in PostgreSQL does not affect the next request.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EVER = "2999-01-01T00:00:00Z"
-TIMES = ("created_at", "due_at", "expires_at")
+FAR_FUTURE = "2999-01-01T00:00:00Z"
+TIME_FIELDS = ("created_at", "due_at", "expires_at")
 HUGE, LONG = str(10**30), "9" * 5000
 INVALID = [
     "", "abc", "-1", "1e400", "NaN", "a\0b", HUGE, LONG, "\ufffd", "'", "\\", "(a+)+$", "1,abc", f"1,{HUGE}",
@@ -37,7 +37,7 @@ ALLOWED = {200, 302, 400}
 
 
 @pytest.fixture
-def boss(make_user):
+def superuser_client(make_user):
     client = Client(raise_request_exception=False)
     client.user = make_user(username="boss", is_staff=True, is_superuser=True)
     client.force_login(client.user)
@@ -51,10 +51,12 @@ def rows(make_user, make_stock):
     created = [
         user,
         stock,
-        Session.objects.create(user=user, expires_at=EVER, ip="::1"),
+        Session.objects.create(user=user, expires_at=FAR_FUTURE, ip="::1"),
         Identity.objects.create(user=user, provider="example", subject="7"),
-        RateLimit.objects.create(key="login-account:7", expires_at=EVER),
-        QueuedMail.objects.create(kind="notice", user_id=user.pk, to="a@example.com", **dict.fromkeys(TIMES, EVER)),
+        RateLimit.objects.create(key="login-account:7", expires_at=FAR_FUTURE),
+        QueuedMail.objects.create(
+            kind="notice", user_id=user.pk, to="a@example.com", **dict.fromkeys(TIME_FIELDS, FAR_FUTURE)
+        ),
         Group.objects.create(name="Clerks"),
         AuditEntry.objects.of_row(Stock, stock.pk).get(),
     ]
@@ -62,7 +64,7 @@ def rows(make_user, make_stock):
     return created
 
 
-def list_of(model) -> str:
+def list_path(model) -> str:
     return f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
 
 
@@ -76,59 +78,63 @@ def columns(*model_classes) -> dict[type[models.Field], tuple]:
     return {type(field): (model, field) for model in model_classes for field in model._meta.get_fields()}
 
 
-def test_filter_with_an_invalid_lookup_does_not_crash(rows, boss):
+def test_filter_with_an_invalid_lookup_does_not_crash(rows, superuser_client):
     paths = [
-        f"{list_of(model)}?{field.name}{lookup}=("
+        f"{list_path(model)}?{field.name}{lookup}=("
         for model, field in columns(*map(type, rows)).values()
         for lookup in LOOKUPS
     ]
-    assert failures(boss, paths) == {}
+    assert failures(superuser_client, paths) == {}
 
 
-def test_filter_with_an_invalid_value_does_not_crash(rows, boss):
+def test_filter_with_an_invalid_value_does_not_crash(rows, superuser_client):
     paths = [
-        f"{list_of(model)}?{field.name}__{lookup}={quote_plus(value)}"
+        f"{list_path(model)}?{field.name}__{lookup}={quote_plus(value)}"
         for model, field in columns(*map(type, rows)).values()
         for value in INVALID
         for lookup in ("in", "gte")
     ]
-    assert failures(boss, paths) == {}
+    assert failures(superuser_client, paths) == {}
 
 
-def test_invalid_parameter_of_a_list_does_not_crash(rows, boss):
-    lists = [list_of(model) for model in (Stock, Session, AuditEntry)]
-    forms = [f"{list_of(Stock)}add/", f"{list_of(Stock)}{rows[1].pk}/change/", f"{list_of(Stock)}{rows[1].pk}/delete/"]
+def test_invalid_parameter_of_a_list_does_not_crash(rows, superuser_client):
+    lists = [list_path(model) for model in (Stock, Session, AuditEntry)]
+    forms = [
+        f"{list_path(Stock)}add/",
+        f"{list_path(Stock)}{rows[1].pk}/change/",
+        f"{list_path(Stock)}{rows[1].pk}/delete/",
+    ]
     paths = [
         f"{path}?{name}={quote_plus(value)}"
         for path in [*lists, *forms]
         for name in PARAMETERS
         for value in INVALID[::3]
     ]
-    assert failures(boss, paths) == {}
+    assert failures(superuser_client, paths) == {}
 
 
-def test_invalid_initial_value_of_a_form_does_not_crash(boss):
+def test_invalid_initial_value_of_a_form_does_not_crash(superuser_client):
     paths = [
-        f"{list_of(model)}add/?{field.name}={quote_plus(value)}"
-        for model, field in columns(type(boss.user), Group, Stock).values()
+        f"{list_path(model)}add/?{field.name}={quote_plus(value)}"
+        for model, field in columns(type(superuser_client.user), Group, Stock).values()
         for value in INVALID[::2]
     ]
-    assert failures(boss, paths) == {}
+    assert failures(superuser_client, paths) == {}
 
 
 @pytest.mark.parametrize("model", [Stock, Session, RateLimit])  # ids are integers, UUIDs and texts
-def test_invalid_id_in_a_path_does_not_crash(rows, boss, model):
+def test_invalid_id_in_a_path_does_not_crash(rows, superuser_client, model):
     for value in INVALID:
         key = quote_plus(quote(value)) or "%20"
-        pages = [f"{list_of(model)}{key}/{page}" for page in ("", "change/", "delete/", "history/")]
+        pages = [f"{list_path(model)}{key}/{page}" for page in ("", "change/", "delete/", "history/")]
         pages += [f"/admin/users/user/{key}/password/", f"/admin/r/{key}/1/"]
         pages += [f"/admin/r/{ContentType.objects.get_for_model(model).pk}/{key}/"]
-        assert failures(boss, pages, ALLOWED | {403, 404}) == {}
-        codes = {path: boss.post(path, {"post": "yes"}).status_code for path in pages}
+        assert failures(superuser_client, pages, ALLOWED | {403, 404}) == {}
+        codes = {path: superuser_client.post(path, {"post": "yes"}).status_code for path in pages}
         assert {path: code for path, code in codes.items() if code >= 500} == {}
 
 
-def test_invalid_autocomplete_parameter_does_not_crash(boss):
+def test_invalid_autocomplete_parameter_does_not_crash(superuser_client):
     for value in INVALID:
         good = {"app_label": "stocks", "model_name": "stock", "field_name": "owner", "term": "b", "page": "1"}
         paths = [
@@ -136,39 +142,44 @@ def test_invalid_autocomplete_parameter_does_not_crash(boss):
             + "&".join(f"{key}={quote_plus(text)}" for key, text in (good | {name: value}).items())
             for name in good
         ]
-        assert failures(boss, paths, ALLOWED | {403, 404}) == {}
+        assert failures(superuser_client, paths, ALLOWED | {403, 404}) == {}
 
 
-def test_autocomplete_of_any_field_does_not_crash(boss):
+def test_autocomplete_of_any_field_does_not_crash(superuser_client):
     for model in apps.get_models():
         for field in model._meta.get_fields():
             names = {"app_label": model._meta.app_label, "model_name": model._meta.model_name, "field_name": field.name}
-            assert boss.get("/admin/autocomplete/", names | {"term": "b"}).status_code in {200, 403, 404}, names
+            assert superuser_client.get("/admin/autocomplete/", names | {"term": "b"}).status_code in {200, 403, 404}, (
+                names
+            )
 
 
-def test_invalid_selection_does_not_crash(rows, boss):
+def test_invalid_selection_does_not_crash(rows, superuser_client):
     for value in INVALID:
         codes = {}
         for row in rows:
             for action in ("delete_selected", "restore_selected", "end", "undo_requests", value):
                 body = {"action": action, "_selected_action": value, "post": "yes"}
-                codes[type(row).__name__, action] = boss.post(list_of(type(row)), body).status_code
+                codes[type(row).__name__, action] = superuser_client.post(list_path(type(row)), body).status_code
         for name in ("confirmed_count", "select_across", "index"):
             body = {"action": "delete_selected", "_selected_action": rows[1].pk, name: value}
-            codes[name, value] = boss.post(list_of(Stock), body).status_code
+            codes[name, value] = superuser_client.post(list_path(Stock), body).status_code
         assert {call: code for call, code in codes.items() if code not in ALLOWED} == {}
         assert {type(row) for row in rows if not type(row).objects.filter(pk=row.pk).exists()} == set()
 
 
-def test_invalid_values_in_a_form_do_not_crash(rows, boss):
+def test_invalid_values_in_a_form_do_not_crash(rows, superuser_client):
     for value in INVALID[::2]:
-        for row in [row for row in rows if type(row) in {type(boss.user), Stock, Group}]:
+        for row in [row for row in rows if type(row) in {type(superuser_client.user), Stock, Group}]:
             names = [field.name for field in row._meta.get_fields()]
             body = dict.fromkeys(names, value) | {"_popup": value, "_saveasnew": value}
             for page in ("add/", f"{row.pk}/change/"):
                 for path in (page, f"{page}?_changelist_filters={quote_plus(value)}"):
-                    assert boss.post(f"{list_of(type(row))}{path}", body).status_code in ALLOWED
-            assert boss.post(f"{list_of(type(row))}{row.pk}/change/", {"_to_field": value}).status_code in ALLOWED
+                    assert superuser_client.post(f"{list_path(type(row))}{path}", body).status_code in ALLOWED
+            assert (
+                superuser_client.post(f"{list_path(type(row))}{row.pk}/change/", {"_to_field": value}).status_code
+                in ALLOWED
+            )
 
 
 @pytest.mark.parametrize(
@@ -180,9 +191,9 @@ def test_invalid_values_in_a_form_do_not_crash(rows, boss):
         "/api/login?next={}",
     ],
 )  # fmt: skip
-def test_invalid_parameter_of_other_pages_does_not_crash(boss, path):
+def test_invalid_parameter_of_other_pages_does_not_crash(superuser_client, path):
     for value in INVALID[::3]:
-        assert boss.get(path.format(quote_plus(value))).status_code in ALLOWED | {404}
+        assert superuser_client.get(path.format(quote_plus(value))).status_code in ALLOWED | {404}
         assert Client(raise_request_exception=False).get(path.format(quote_plus(value))).status_code in ALLOWED | {404}
 
 
@@ -213,20 +224,20 @@ def test_invalid_parameter_of_other_pages_does_not_crash(boss, path):
         ("created_at__gte=2026-01-01+00:00:00%2B00:00", 200),
     ],
 )
-def test_filter_has_the_same_status_on_both_databases(boss, query, code):
-    assert boss.get(f"/admin/stocks/stock/?{query}").status_code == code
+def test_filter_has_the_same_status_on_both_databases(superuser_client, query, code):
+    assert superuser_client.get(f"/admin/stocks/stock/?{query}").status_code == code
 
 
 @pytest.mark.parametrize(
     "query", ["ip__exact=abc", "ip__exact=1.2.3.4.5", "family_hash__gte=a", "refresh_hash__exact=a"]
 )
-def test_invalid_address_and_hidden_columns_are_refused(boss, query):
-    assert boss.get(f"/admin/users/session/?{query}").status_code == 400
+def test_invalid_address_and_hidden_columns_are_refused(superuser_client, query):
+    assert superuser_client.get(f"/admin/users/session/?{query}").status_code == 400
 
 
-def test_filter_links_work(boss, rows):
+def test_filter_links_work(superuser_client, rows):
     """Follow every filter link that the lists offer."""
     for row in rows:
-        changelist = boss.get(list_of(type(row))).context["cl"]
+        changelist = superuser_client.get(list_path(type(row))).context["cl"]
         links = [choice["query_string"] for spec in changelist.filter_specs for choice in spec.choices(changelist)]
-        assert failures(boss, [f"{list_of(type(row))}{link}" for link in links], {200}) == {}
+        assert failures(superuser_client, [f"{list_path(type(row))}{link}" for link in links], {200}) == {}

@@ -1,4 +1,4 @@
-"""Every URL of the admin for every persona, with one transaction per request as on a server."""
+"""Requests to every URL of the admin as every persona, with one transaction per request as on a server."""
 
 import pytest
 from django.contrib import admin
@@ -18,13 +18,13 @@ from users.models import LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit
 pytestmark = pytest.mark.django_db(transaction=True)
 
 USERS, STOCKS, LOG = "/admin/users/user/", "/admin/stocks/stock/", "/admin/records/auditentry/"
-EVER = "2999-01-01T00:00:00Z"
-TIMES = ("created_at", "due_at", "expires_at")
+FAR_FUTURE = "2999-01-01T00:00:00Z"
+TIME_FIELDS = ("created_at", "due_at", "expires_at")
 READ_ONLY = {"records_auditentry", "users_session", "users_identity", "users_ratelimit", "users_queuedmail"}
 
 
 @pytest.fixture
-def visitor(make_user):
+def client_of(make_user):
     def make(persona: str) -> Client:
         client = Client(raise_request_exception=False)
         if persona != "anonymous":
@@ -36,8 +36,8 @@ def visitor(make_user):
 
 
 @pytest.fixture
-def boss(visitor):
-    return visitor("superuser")
+def superuser_client(client_of):
+    return client_of("superuser")
 
 
 @pytest.fixture
@@ -48,10 +48,12 @@ def rows(make_user, make_stock):
     created = [
         user,
         stock,
-        Session.objects.create(user=user, expires_at=EVER),
+        Session.objects.create(user=user, expires_at=FAR_FUTURE),
         Identity.objects.create(user=user, provider="example", subject="7"),
-        RateLimit.objects.create(key="login-account:7", expires_at=EVER),
-        QueuedMail.objects.create(kind="notice", user_id=user.pk, to="a@example.com", **dict.fromkeys(TIMES, EVER)),
+        RateLimit.objects.create(key="login-account:7", expires_at=FAR_FUTURE),
+        QueuedMail.objects.create(
+            kind="notice", user_id=user.pk, to="a@example.com", **dict.fromkeys(TIME_FIELDS, FAR_FUTURE)
+        ),
         Group.objects.create(name="Clerks"),
         AuditEntry.objects.of_row(Stock, stock.pk).get(),
     ]
@@ -69,7 +71,7 @@ def routes(resolver: URLResolver, prefix: str = "") -> list[str]:
     return all_routes
 
 
-def addresses(rows) -> list[str]:
+def admin_paths(rows) -> list[str]:
     [resolver] = [item for item in get_resolver().url_patterns if getattr(item, "namespace", None) == "admin"]
     labels = {model._meta.app_label for model in rows}
     paths = [f"/admin/{label}/" for label in labels]
@@ -88,99 +90,101 @@ def addresses(rows) -> list[str]:
 
 @pytest.mark.parametrize("persona", ["superuser", "staff", "anonymous"])
 @pytest.mark.parametrize("method", ["get", "head", "options", "post", "put"])
-def test_no_url_crashes(rows, visitor, persona, method):
-    paths, client = addresses(rows), visitor(persona)
+def test_no_admin_url_crashes(rows, client_of, persona, method):
+    paths, client = admin_paths(rows), client_of(persona)
     codes = {path: getattr(client, method)(path).status_code for path in paths}
     assert len(codes) > 40
     assert {path: code for path, code in codes.items() if code >= 500} == {}
 
 
-def test_superuser_reads_every_page(rows, boss):
-    closed = {path for path in addresses(rows) if boss.get(path).status_code not in {200, 302}}
+def test_superuser_can_read_every_page(rows, superuser_client):
+    closed = {path for path in admin_paths(rows) if superuser_client.get(path).status_code not in {200, 302}}
     stock = f"/admin/r/{ContentType.objects.get_for_model(Stock).pk}/{rows[Stock].pk}/"  # no page of its own
     entry = f"{LOG}{rows[AuditEntry].pk}/delete/"
     add = {f"/admin/{name.replace('_', '/')}/add/" for name in READ_ONLY}
     assert closed == {"/admin/autocomplete/", "/admin/no/such/page", stock, entry, *add}
 
 
-def test_anonymous_reads_only_the_login_form(rows, visitor):
-    client = visitor("anonymous")
-    assert [path for path in addresses(rows) if client.get(path).status_code == 200] == ["/admin/login/"]
+def test_anonymous_can_read_only_the_login_form(rows, client_of):
+    client = client_of("anonymous")
+    assert [path for path in admin_paths(rows) if client.get(path).status_code == 200] == ["/admin/login/"]
 
 
-def test_user_is_deleted_and_restored(boss, make_user, make_stock):
+def test_user_is_deleted_and_restored(superuser_client, make_user, make_stock):
     user = make_user()
     stock = make_stock(user)
     page = f"{USERS}{user.pk}/delete/"
-    assert "Stocks: 1" in boss.get(page).content.decode()
-    assert boss.post(page, {"post": "yes"}).status_code == 302
+    assert "Stocks: 1" in superuser_client.get(page).content.decode()
+    assert superuser_client.post(page, {"post": "yes"}).status_code == 302
     assert not User.objects.filter(pk=user.pk).exists()
-    boss.post(f"{USERS}?deleted=1", {"action": "restore_selected", "_selected_action": user.pk})
+    superuser_client.post(f"{USERS}?deleted=1", {"action": "restore_selected", "_selected_action": user.pk})
     assert User.objects.filter(pk=user.pk).exists()
     assert Stock.objects.filter(pk=stock.pk).exists()
 
 
-def test_deletion_of_several_users_is_undone(boss, make_user):
+def test_deletion_of_several_users_is_undone(superuser_client, make_user):
     people = [make_user() for _ in range(3)]
     selected = {"action": "delete_selected", "_selected_action": [user.pk for user in people]}
-    assert boss.post(USERS, selected).status_code == 200
-    assert boss.post(USERS, selected | {"post": "yes"}).status_code == 302
+    assert superuser_client.post(USERS, selected).status_code == 200
+    assert superuser_client.post(USERS, selected | {"post": "yes"}).status_code == 302
     assert not User.objects.filter(pk__in=selected["_selected_action"]).exists()
     entry = AuditEntry.objects.of_row(User, people[0].pk).latest("id")
-    answer = boss.post(LOG, {"action": "undo_requests", "_selected_action": entry.pk}, follow=True)
+    answer = superuser_client.post(LOG, {"action": "undo_requests", "_selected_action": entry.pk}, follow=True)
     assert "Reverted 3 rows." in answer.content.decode()
     assert User.objects.filter(pk__in=selected["_selected_action"]).count() == 3
 
 
 @pytest.mark.parametrize("model", [Stock, Session, Identity, RateLimit, QueuedMail, Group])
-def test_row_of_every_other_model_is_deleted(boss, rows, model):
+def test_row_of_every_other_model_is_deleted(superuser_client, rows, model):
     page = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{quote(str(rows[model].pk))}/delete/"
-    assert boss.get(page).status_code == 200
-    assert boss.post(page, {"post": "yes"}).status_code == 302
+    assert superuser_client.get(page).status_code == 200
+    assert superuser_client.post(page, {"post": "yes"}).status_code == 302
     assert not model.objects.filter(pk=rows[model].pk).exists()
 
 
-def test_last_superuser_cannot_be_deleted_or_deactivated(boss):
+def test_last_superuser_cannot_be_deleted_or_deactivated(superuser_client):
     answers = [
-        boss.get(f"{USERS}{boss.user.pk}/delete/"),
-        boss.post(f"{USERS}{boss.user.pk}/delete/", {"post": "yes"}),
-        boss.post(f"{USERS}{boss.user.pk}/change/", {"username": boss.user.username}),
+        superuser_client.get(f"{USERS}{superuser_client.user.pk}/delete/"),
+        superuser_client.post(f"{USERS}{superuser_client.user.pk}/delete/", {"post": "yes"}),
+        superuser_client.post(
+            f"{USERS}{superuser_client.user.pk}/change/", {"username": superuser_client.user.username}
+        ),
     ]
     assert [LAST_SUPERUSER_MESSAGE in answer.content.decode() for answer in answers] == [True] * 3
-    assert User.objects.superusers().get() == boss.user
+    assert User.objects.superusers().get() == superuser_client.user
 
 
-def test_check_of_the_last_superuser_needs_no_transaction(boss):
-    assert User.objects.filter(pk=boss.user.pk).includes_all_superusers()
-    boss.user.is_active = False
+def test_last_superuser_check_works_without_a_transaction(superuser_client):
+    assert User.objects.filter(pk=superuser_client.user.pk).includes_all_superusers()
+    superuser_client.user.is_active = False
     with pytest.raises(ValidationError, match="last active superuser"):
-        boss.user.full_clean()
+        superuser_client.user.full_clean()
     with pytest.raises(ValidationError, match="last active superuser"):
-        boss.user.save()
+        superuser_client.user.save()
 
 
-def test_device_is_signed_out(boss, rows):
-    boss.post("/admin/users/session/", {"action": "end", "_selected_action": rows[Session].pk})
+def test_session_is_ended(superuser_client, rows):
+    superuser_client.post("/admin/users/session/", {"action": "end", "_selected_action": rows[Session].pk})
     assert Session.objects.get(pk=rows[Session].pk).revoked_at
 
 
 @pytest.mark.parametrize(("path", "is_own"), [("password_change/", True), ("users/user/{}/password/", False)])
-def test_password_is_changed(boss, make_user, path, is_own):
-    user = boss.user if is_own else make_user()
-    new = {"old_password": "correct-horse-7", "new_password1": "other-horse-8", "new_password2": "other-horse-8"}
-    new |= {"password1": "other-horse-8", "password2": "other-horse-8", "usable_password": "true"}
-    assert boss.post(f"/admin/{path.format(user.pk)}", new).status_code == 302
+def test_password_is_changed(superuser_client, make_user, path, is_own):
+    user = superuser_client.user if is_own else make_user()
+    form = {"old_password": "correct-horse-7", "new_password1": "other-horse-8", "new_password2": "other-horse-8"}
+    form |= {"password1": "other-horse-8", "password2": "other-horse-8", "usable_password": "true"}
+    assert superuser_client.post(f"/admin/{path.format(user.pk)}", form).status_code == 302
     assert User.objects.get(pk=user.pk).check_password("other-horse-8")
 
 
-def test_login_and_logout(boss):
-    boss.post("/admin/logout/")
-    assert boss.get("/admin/").status_code == 302
-    boss.post("/admin/login/", {"username": boss.user.username, "password": "correct-horse-7"})
-    assert boss.get("/admin/").status_code == 200
+def test_login_and_logout(superuser_client):
+    superuser_client.post("/admin/logout/")
+    assert superuser_client.get("/admin/").status_code == 302
+    superuser_client.post("/admin/login/", {"username": superuser_client.user.username, "password": "correct-horse-7"})
+    assert superuser_client.get("/admin/").status_code == 200
 
 
-def test_failed_action_is_rolled_back_with_its_log_entries(boss, make_user, monkeypatch):
+def test_failed_action_is_rolled_back_with_its_log_entries(superuser_client, make_user, monkeypatch):
     """A request is one transaction: a failed action is neither done nor logged."""
     user = make_user()
 
@@ -192,6 +196,6 @@ def test_failed_action_is_rolled_back_with_its_log_entries(boss, make_user, monk
         (USERS, {"action": "delete_selected", "_selected_action": user.pk, "post": "yes"}),
         (f"{USERS}{user.pk}/delete/", {"post": "yes"}),
     ):
-        assert boss.post(path, body).status_code == 500
+        assert superuser_client.post(path, body).status_code == 500
     assert User.objects.filter(pk=user.pk).exists()
     assert not LogEntry.objects.exists()

@@ -56,19 +56,19 @@ def test_database_refuses_to_rewrite_an_entry(entry, sql):
         lambda entries: entries._raw_delete("default"),
     ],
 )
-def test_django_is_refused_too(entry, write):
+def test_orm_cannot_rewrite_an_entry(entry, write):
     with pytest.raises(DatabaseError, match="can only be added to"), transaction.atomic():
         write(AuditEntry.objects.filter(pk=entry.pk))
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no TRUNCATE")
-def test_table_cannot_be_emptied_either(entry):
+def test_table_cannot_be_truncated(entry):
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute("TRUNCATE audit_log")
 
 
 @pytest.mark.parametrize("sql", [sql for sql in WRITES if "'{}'" not in sql and "ip = NULL" not in sql])
-def test_purge_opens_no_more_than_what_was_personal(owner, entry, sql):
+def test_purge_allows_erasing_only_personal_data(owner, entry, sql):
     User.all_objects.filter(pk=owner.user.pk).purge()
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute(sql, entry.pk)
@@ -81,13 +81,13 @@ def test_values_cannot_be_replaced_after_a_purge(owner, entry):
 
 
 @pytest.mark.parametrize(("outcome", "action"), [("failure", "purge"), ("success", "delete")])
-def test_entry_that_tells_of_no_purge_opens_nothing(owner, entry, outcome, action):
+def test_failed_purge_or_deletion_allows_no_erasure(owner, entry, outcome, action):
     AuditEntry.objects.record(User, action, [Change(owner.user.pk, owner.user.pk)], outcome=outcome)
     with pytest.raises(DatabaseError, match="can only be added to"):
         execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk)
 
 
-# Purges that never were
+# Forged purges
 
 
 def forge_purge(model, key, owner_id=None):
@@ -99,7 +99,7 @@ ERASURES = ["UPDATE audit_log SET changes = '{}' WHERE id = %s", "UPDATE audit_l
 
 @pytest.mark.parametrize("sql", ERASURES)
 @pytest.mark.parametrize("state", ["live", "deleted"])
-def test_forged_purge_of_a_person_erases_nothing(owner, entry, sql, state):
+def test_forged_purge_of_a_user_erases_nothing(owner, entry, sql, state):
     if state == "deleted":
         owner.user.delete()
     forge_purge(User, owner.user.pk, owner.user.pk)
@@ -109,7 +109,7 @@ def test_forged_purge_of_a_person_erases_nothing(owner, entry, sql, state):
     assert (stored.changes, stored.ip) == ({"name": [None, "Ada"]}, "127.0.0.1")
 
 
-def test_forged_purge_of_an_owner_erases_nothing_of_what_is_theirs(owner, make_stock):
+def test_forged_purge_of_an_owner_erases_no_entries_of_their_rows(owner, make_stock):
     stock = make_stock(owner.user)
     forge_purge(User, owner.user.pk, owner.user.pk)
     with pytest.raises(DatabaseError, match="can only be added to"):
@@ -129,7 +129,7 @@ def test_forged_purge_of_any_row_erases_nothing(db, kind):
     assert AuditEntry.objects.get(pk=entry.pk).changes == {}
 
 
-def test_row_that_is_gone_and_was_purged_loses_its_values(owner, make_stock):
+def test_values_of_a_purged_missing_row_can_be_erased(owner, make_stock):
     stock = make_stock(owner.user)
     [entry] = AuditEntry.objects.of_row(Stock, stock.pk)
     execute("DELETE FROM stocks WHERE id = %s", stock.pk)
@@ -139,7 +139,7 @@ def test_row_that_is_gone_and_was_purged_loses_its_values(owner, make_stock):
     assert execute("UPDATE audit_log SET changes = '{}' WHERE id = %s", entry.pk) == 1
 
 
-def test_temporary_table_deceives_nobody(owner, entry):
+def test_temporary_table_does_not_bypass_the_check(owner, entry):
     forge_purge(User, owner.user.pk)
     execute("CREATE TEMPORARY TABLE users (id bigint PRIMARY KEY)")
     try:
@@ -150,7 +150,7 @@ def test_temporary_table_deceives_nobody(owner, entry):
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no schemas")
-def test_schemas_deceive_nobody(owner, entry):
+def test_search_path_does_not_bypass_the_check(owner, entry):
     forge_purge(User, owner.user.pk)
     with connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA decoy")
@@ -163,29 +163,29 @@ def test_schemas_deceive_nobody(owner, entry):
         execute("UPDATE public.audit_log SET changes = '{}' WHERE id = %s", entry.pk)
 
 
-def test_values_of_rows_whose_table_is_gone_can_be_erased(owner, make_stock):
+def test_values_of_a_removed_table_can_be_erased(owner, make_stock):
     [entry] = AuditEntry.objects.of_row(Stock, make_stock(owner.user).pk)
-    copied = "at, action, outcome, user_id, 'shelves', object_id, owner_id, changes, ip, request_id"
+    columns = "at, action, outcome, user_id, 'shelves', object_id, owner_id, changes, ip, request_id"
     execute(
-        f"INSERT INTO audit_log ({copied.replace(chr(39) + 'shelves' + chr(39), 'object_type')}) "
-        f"SELECT {copied} FROM audit_log WHERE id = %s",
+        f"INSERT INTO audit_log ({columns.replace(chr(39) + 'shelves' + chr(39), 'object_type')}) "
+        f"SELECT {columns} FROM audit_log WHERE id = %s",
         entry.pk,
     )
-    of_old = AuditEntry.objects.filter(object_type="shelves")
+    shelf_entries = AuditEntry.objects.filter(object_type="shelves")
     execute("UPDATE audit_log SET changes = changes WHERE object_type = 'shelves'")
     User.all_objects.filter(pk=owner.user.pk).purge()
-    assert of_old.get().changes == {}
+    assert shelf_entries.get().changes == {}
 
 
 @pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's own")
 def test_entry_cannot_be_replaced(entry):
-    copied = "id, at, 'login', outcome, user_id, object_type, object_id, owner_id, changes, ip, request_id"
-    names = copied.replace("'login'", "action")
+    columns = "id, at, 'login', outcome, user_id, object_type, object_id, owner_id, changes, ip, request_id"
+    names = columns.replace("'login'", "action")
     with pytest.raises(DatabaseError, match="can only be added to"):
-        execute(f"INSERT OR REPLACE INTO audit_log ({names}) SELECT {copied} FROM audit_log WHERE id = %s", entry.pk)
+        execute(f"INSERT OR REPLACE INTO audit_log ({names}) SELECT {columns} FROM audit_log WHERE id = %s", entry.pk)
 
 
-def test_flush_asks_before_it_does_anything(owner, monkeypatch, capsys, django_assert_num_queries):
+def test_flush_asks_for_confirmation_before_any_query(owner, monkeypatch, capsys, django_assert_num_queries):
     monkeypatch.setattr("builtins.input", lambda question: "no")
     with django_assert_num_queries(0):
         call_command("flush")
@@ -200,17 +200,17 @@ def test_purge_leaves_entries_without_personal_data(owner, superuser, entry, mak
     superuser.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
     before = AuditEntry.objects.count()
     superuser.delete(f"/api/v1/users/{owner.user.pk}?permanent=true")
-    theirs = AuditEntry.objects.filter(owner_id=owner.user.pk)
-    assert {str(entry.changes) for entry in theirs} == {"{}"}
+    own_entries = AuditEntry.objects.filter(owner_id=owner.user.pk)
+    assert {str(entry.changes) for entry in own_entries} == {"{}"}
     assert {entry.ip for entry in AuditEntry.objects.filter(user_id=owner.user.pk)} == {None}
     assert AuditEntry.objects.count() == before + 2
-    assert {entry.action for entry in theirs} >= {"create", "update", "purge"}
-    # Who did it, and from where, is not theirs.
-    assert theirs.get(action="update", object_type="stocks").ip == "127.0.0.1"
-    assert theirs.get(action="purge", object_type="users").user_id == superuser.user.pk
+    assert {entry.action for entry in own_entries} >= {"create", "update", "purge"}
+    # The user and the address of the purge are data of the superuser.
+    assert own_entries.get(action="update", object_type="stocks").ip == "127.0.0.1"
+    assert own_entries.get(action="purge", object_type="users").user_id == superuser.user.pk
 
 
-def test_purge_leaves_the_entries_of_others_alone(owner, stranger, make_stock):
+def test_purge_keeps_entries_of_other_users(owner, stranger, make_stock):
     other = make_stock(stranger.user)
     stranger.patch(f"/api/v1/stocks/{other.pk}", {"price": 2})
     User.all_objects.filter(pk=owner.user.pk).purge()
@@ -218,14 +218,14 @@ def test_purge_leaves_the_entries_of_others_alone(owner, stranger, make_stock):
     assert (stored.changes, stored.ip) == ({"price": [175.5, 2]}, "127.0.0.1")
 
 
-def test_purged_stock_loses_its_values_and_its_owner_nothing(owner, entry, make_stock):
+def test_purge_of_a_stock_keeps_entries_of_its_owner(owner, entry, make_stock):
     stock = make_stock(owner.user)
     Stock.all_objects.filter(pk=stock.pk).purge()
     assert {str(entry.changes) for entry in AuditEntry.objects.of_row(Stock, stock.pk)} == {"{}"}
     assert AuditEntry.objects.get(pk=entry.pk).ip == "127.0.0.1"
 
 
-def test_purge_empties_what_the_admin_remembers(client, make_user, owner):
+def test_purge_erases_admin_log_entries(client, make_user, owner):
     client.force_login(make_user(is_staff=True, is_superuser=True))
     page = f"/admin/users/user/{owner.user.pk}/change/"
     client.post(page, {"username": "renamed", "email": owner.user.email, "is_active": "on"})
@@ -234,11 +234,11 @@ def test_purge_empties_what_the_admin_remembers(client, make_user, owner):
     assert (LogEntry.objects.get().object_repr, LogEntry.objects.get().change_message) == ("", "")
 
 
-# The triggers come and go
+# Migrations of the triggers
 
 
 @pytest.mark.django_db(transaction=True)
-def test_flush_empties_everything_and_the_refusal_stays(owner):
+def test_flush_empties_the_audit_log_and_keeps_the_triggers(owner):
     assert AuditEntry.objects.exists()
     call_command("flush", interactive=False, verbosity=0)
     assert not AuditEntry.objects.exists()
@@ -252,7 +252,7 @@ def test_flush_empties_everything_and_the_refusal_stays(owner):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_migration_goes_back_and_forth(owner):
+def test_audit_log_migration_is_reversible(owner):
     executor = MigrationExecutor(connection)
     executor.migrate([("records", None)])
     assert "audit_log" not in connection.introspection.table_names()
@@ -266,7 +266,7 @@ def test_migration_goes_back_and_forth(owner):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_check_of_purges_goes_back_and_forth(owner):
+def test_purge_check_migration_is_reversible(owner):
     erase = "UPDATE audit_log SET changes = '{}' WHERE object_type = 'users' AND action = 'create'"
     forge_purge(User, owner.user.pk)
     executor = MigrationExecutor(connection)
@@ -277,5 +277,5 @@ def test_check_of_purges_goes_back_and_forth(owner):
         execute(erase)
 
 
-def test_migration_depends_on_nobody():
+def test_audit_log_migration_has_no_dependencies():
     assert import_module("records.migrations.0001_audit_log").Migration.dependencies == []

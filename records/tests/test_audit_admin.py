@@ -26,7 +26,7 @@ def stock(owner, make_stock):
     return stock
 
 
-def entry(stock):
+def last_entry(stock):
     return AuditEntry.objects.of_row(Stock, stock.pk).latest("id")
 
 
@@ -44,7 +44,7 @@ def test_list_displays_readable_changes_and_links(admin, owner, stock):
 
 
 def test_page_of_an_entry_displays_a_table_of_changes(admin, stock):
-    page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    page = admin.get(f"{LIST}{last_entry(stock).pk}/change/").content.decode()
     assert re.search(r'<th scope="row">price</th>\s*<td>175.5</td>\s*<td>190.25</td>', page)
     assert f"{LIST}?request_id__exact=request-7" in page
     assert f"/admin/stocks/stock/{stock.pk}/change/" in page
@@ -52,8 +52,8 @@ def test_page_of_an_entry_displays_a_table_of_changes(admin, stock):
 
 def test_values_are_escaped(admin, owner):
     owner.patch("/api/v1/users/me", {"bio": "<script>alert(1)</script>"})
-    last = AuditEntry.objects.latest("id")
-    for path in (LIST, f"{LIST}{last.pk}/change/", f"/admin/users/user/{owner.user.pk}/history/"):
+    entry = AuditEntry.objects.latest("id")
+    for path in (LIST, f"{LIST}{entry.pk}/change/", f"/admin/users/user/{owner.user.pk}/history/"):
         assert "<script>alert(1)" not in admin.get(path).content.decode()
 
 
@@ -78,7 +78,7 @@ def test_search_by_username_and_row(admin, owner, stock):
 
 
 def test_entries_cannot_be_added_changed_or_deleted(admin, stock):
-    page = f"{LIST}{entry(stock).pk}/"
+    page = f"{LIST}{last_entry(stock).pk}/"
     assert admin.get(f"{LIST}add/").status_code == 403
     assert admin.post(f"{page}change/", {"action": "login"}).status_code == 403
     assert admin.post(f"{page}delete/", {"post": "yes"}).status_code == 403
@@ -88,14 +88,14 @@ def test_entries_cannot_be_added_changed_or_deleted(admin, stock):
 
 
 def test_selected_changes_are_undone(admin, stock):
-    answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": entry(stock).pk}, follow=True)
+    answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": last_entry(stock).pk}, follow=True)
     assert "Reverted 1 row." in answer.content.decode()
     assert Stock.objects.get(pk=stock.pk).name == "AAPL"
-    assert entry(stock).user_id == admin.user.pk
+    assert last_entry(stock).user_id == admin.user.pk
 
 
 def test_button_undoes_the_entry(admin, stock):
-    page = admin.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    page = admin.get(f"{LIST}{last_entry(stock).pk}/change/").content.decode()
     [form] = [form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if "undo_entries" in form]
     data = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
     admin.post(re.search('action="([^"]*)"', form)[1], data)
@@ -106,12 +106,12 @@ def test_whole_request_is_undone(admin, owner, make_stock):
     stocks = [make_stock(owner.user) for _ in range(3)]
     selected = {"action": "delete_selected", "_selected_action": [stock.pk for stock in stocks], "post": "yes"}
     admin.post("/admin/stocks/stock/", selected)
-    admin.post(LIST, {"action": "undo_requests", "_selected_action": entry(stocks[0]).pk})
+    admin.post(LIST, {"action": "undo_requests", "_selected_action": last_entry(stocks[0]).pk})
     assert Stock.objects.filter(owner=owner.user).count() == 3
 
 
 def test_conflict_is_reported(admin, stock):
-    before = entry(stock)
+    before = last_entry(stock)
     Stock.objects.filter(pk=stock.pk).update(price=7)
     answer = admin.post(LIST, {"action": "undo_entries", "_selected_action": before.pk}, follow=True)
     assert "price: It was 190.25 then and is 7 now." in answer.content.decode()
@@ -120,9 +120,9 @@ def test_conflict_is_reported(admin, stock):
 
 def test_user_with_view_permission_cannot_undo(staff_with, client, stock):
     client.force_login(staff_with("view_auditentry").user)
-    page = client.get(f"{LIST}{entry(stock).pk}/change/").content.decode()
+    page = client.get(f"{LIST}{last_entry(stock).pk}/change/").content.decode()
     assert "undo_entries" not in client.get(LIST).content.decode() + page
-    client.post(LIST, {"action": "undo_entries", "_selected_action": entry(stock).pk})
+    client.post(LIST, {"action": "undo_entries", "_selected_action": last_entry(stock).pk})
     assert Stock.objects.get(pk=stock.pk).name == "GOOG"
 
 

@@ -16,11 +16,11 @@ from users.models import User
 
 LOG = "/api/v1/admin/audit-logs"
 #: Path → model of the resources whose rows belong to users, scaffolded ones too.
-OWNED = {
+OWNED_MODELS = {
     prefix: viewset.queryset.model
     for prefix, viewset, _ in router.registry
     if getattr(viewset.queryset.model, "owned_by", None) not in {None, "id"}
-    and not viewset.queryset.model.same_owner_fields()  # which change hands together with what they refer to
+    and not viewset.queryset.model.same_owner_fields()  # these are transferred together with their references
 }
 
 
@@ -46,7 +46,7 @@ def ids(client, path):
 # The list
 
 
-def test_entry_tells_who_did_what_to_which_row(auditor, owner, stock):
+def test_entry_contains_user_action_and_row(auditor, owner, stock):
     answer = owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 190.25})
     item = entry(auditor, "action=update&object_type=stocks")
     assert item == {
@@ -65,16 +65,16 @@ def test_entry_tells_who_did_what_to_which_row(auditor, owner, stock):
     assert item["at"].endswith("Z")
 
 
-def test_changes_are_named_as_in_the_api(auditor, staff, stranger, stock):
+def test_changes_use_api_field_names(auditor, staff, stranger, stock):
     staff.patch(f"/api/v1/stocks/{stock['id']}", {"user_id": stranger.user.pk})
     assert list(entry(auditor, "action=update&object_type=stocks&fields=changes")["changes"]) == ["user_id"]
 
 
-def test_fields_choose(auditor, stock):
+def test_fields_parameter_selects_fields(auditor, stock):
     assert entry(auditor, "object_type=stocks&fields=object_id") == {"object_id": stock["id"]}
 
 
-def test_newest_come_first(auditor, owner, stock):
+def test_newest_entries_come_first(auditor, owner, stock):
     keys = ids(auditor, LOG)
     assert keys == sorted(keys, reverse=True)
     assert ids(auditor, f"{LOG}?sort_by=id") == keys[::-1]
@@ -131,7 +131,7 @@ def test_filter_by_time(auditor, owner, stock):
     "query",
     ["action=steal", "outcome=maybe", "user_id=x", "at__gte=yesterday", "objct_id=1", "sort_by=at", "object_id="],
 )
-def test_bad_parameter_is_named(auditor, query):
+def test_invalid_parameter_is_named(auditor, query):
     answer = auditor.get(f"{LOG}?{query}")
     assert (answer.status_code, query.partition("=")[0] in answer.json()["errors"]) == (400, True)
 
@@ -146,7 +146,7 @@ def test_list_costs_one_query_beside_session_and_permissions(
         assert auditor.get(LOG).status_code == 200
 
 
-def test_entry_is_shown_alone(auditor, stock):
+def test_entry_can_be_retrieved(auditor, stock):
     item = entry(auditor, "object_type=stocks")
     assert auditor.get(f"{LOG}/{item['id']}").json() == item
 
@@ -156,13 +156,13 @@ def test_missing_entry_is_404(auditor):
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete", "post"])
-def test_log_cannot_be_written_over_the_api(superuser, stock, method):
+def test_audit_log_is_read_only(superuser, stock, method):
     item = entry(superuser, "object_type=stocks")
     path = LOG if method == "post" else f"{LOG}/{item['id']}"
     assert getattr(superuser, method)(path, {"action": "login"}).status_code == 405
 
 
-def test_who_may_see_is_a_matter_of_permissions(staff_with, stranger, anonymous):
+def test_audit_log_requires_permission(staff_with, stranger, anonymous):
     assert staff_with("view_stock", "view_user").get(LOG).status_code == 403
     assert staff_with("change_auditentry").get(LOG).status_code == 200
     stranger.user.user_permissions.set(Permission.objects.filter(codename="view_auditentry"))
@@ -182,7 +182,7 @@ def test_who_may_see_is_a_matter_of_permissions(staff_with, stranger, anonymous)
         "at__lte=2001-01-01T00:00:00Z",
     ],
 )  # fmt: skip
-def test_every_filter_meets_an_index(auditor, query):
+def test_every_filter_uses_an_index(auditor, query):
     AuditEntry.objects.record(User, "update", [Change(number, number) for number in range(2000)])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE audit_log")
@@ -201,7 +201,7 @@ def test_every_filter_meets_an_index(auditor, query):
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_history_shows_the_entries_of_one_row(owner, stock, slash):
+def test_history_contains_the_entries_of_one_row(owner, stock, slash):
     owner.post("/api/v1/stocks", {"name": "GOOG", "price": 1, "quantity": 1})
     owner.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
     items = owner.get(f"/api/v1/stocks/{stock['id']}/history{slash}").json()["items"]
@@ -216,33 +216,33 @@ def test_history_is_paged_and_filtered(owner, stock):
     assert owner.get(f"{path}?pric=1").status_code == 400
 
 
-def test_person_sees_their_own_history(owner):
+def test_user_reads_own_history(owner):
     owner.patch("/api/v1/users/me", {"name": "Ada"})
     item = owner.get(f"/api/v1/users/{owner.user.pk}/history?size=1").json()["items"][0]
     assert (item["action"], item["changes"], item["ip"]) == ("update", {"name": [None, "Ada"]}, "127.0.0.1")
 
 
-def test_strangers_row_has_no_history(stranger, stock):
+def test_history_of_another_users_row_is_not_found(stranger, stock):
     answer, missing = (stranger.get(f"/api/v1/stocks/{number}/history") for number in (stock["id"], 10**9))
     assert (answer.status_code, missing.status_code) == (404, 404)
     assert answer.json()["detail"] == f"Stock with ID {stock['id']} not found"
 
 
-def test_deleted_row_has_a_history_for_staff_only(owner, staff, stock):
+def test_history_of_a_deleted_row_is_visible_only_to_staff(owner, staff, stock):
     owner.delete(f"/api/v1/stocks/{stock['id']}")
     path = f"/api/v1/stocks/{stock['id']}/history"
     assert owner.get(path).status_code == 404
     assert [item["action"] for item in staff.get(path).json()["items"]] == ["delete", "create"]
 
 
-def test_owner_does_not_learn_from_where_staff_acted(owner, staff, superuser, stock):
+def test_owner_cannot_see_address_of_staff(owner, staff, superuser, stock):
     staff.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
     path = f"/api/v1/stocks/{stock['id']}/history?fields=ip"
     assert owner.get(path).json()["items"] == [{"ip": None}, {"ip": "127.0.0.1"}]
     assert superuser.get(path).json()["items"] == [{"ip": "127.0.0.1"}, {"ip": "127.0.0.1"}]
 
 
-def test_owner_does_not_learn_why_staff_deleted(owner, superuser, stock):
+def test_owner_cannot_see_deletion_reason_of_staff(owner, superuser, stock):
     superuser.delete(f"/api/v1/stocks/{stock['id']}?reason=suspected-fraud")
     superuser.post(f"/api/v1/stocks/{stock['id']}/restore")
     path = f"/api/v1/stocks/{stock['id']}/history"
@@ -250,7 +250,7 @@ def test_owner_does_not_learn_why_staff_deleted(owner, superuser, stock):
     assert "suspected-fraud" in superuser.get(path).content.decode()
 
 
-def test_owner_does_not_learn_the_ids_of_others_requests(owner, superuser, stock):
+def test_owner_cannot_see_request_ids_of_others(owner, superuser, stock):
     superuser.patch(f"/api/v1/stocks/{stock['id']}", {"price": 2})
     others, own = owner.get(f"/api/v1/stocks/{stock['id']}/history?fields=request_id").json()["items"]
     assert (others["request_id"], own["request_id"] is None) == (None, False)
@@ -258,21 +258,21 @@ def test_owner_does_not_learn_the_ids_of_others_requests(owner, superuser, stock
 
 
 @pytest.mark.parametrize("bad", ["abc", "9" * 30, "%00"])
-def test_history_of_what_can_be_no_row_is_404(owner, bad):
+def test_history_of_an_invalid_id_is_404(owner, bad):
     assert owner.get(f"/api/v1/stocks/{bad}/history").status_code == 404
 
 
 def test_history_costs_three_queries(owner, stock, django_assert_num_queries):
-    with django_assert_num_queries(3):  # session, whether the row is theirs, entries
+    with django_assert_num_queries(3):  # session, ownership of the row, entries
         owner.get(f"/api/v1/stocks/{stock['id']}/history")
 
 
-# History of a row that changed hands
+# History of a transferred row
 
 
 @pytest.fixture
-def moved(owner, stranger, staff, stock):
-    """The owner's stock, given to the stranger together with a new price; returns the path of its history."""
+def history_path(owner, stranger, staff, stock):
+    """Transfer the owner's stock to the stranger with a new price; return the path of its history."""
     path = f"/api/v1/stocks/{stock['id']}"
     owner.patch(path, {"price": 11})
     owner.patch(path, {"price": 12, "quantity": 77})
@@ -285,26 +285,26 @@ def changes_visible_to(client, path):
     return [(item["action"], item["changes"]) for item in client.get(path).json()["items"]]
 
 
-def test_new_owner_sees_nothing_of_what_was_before(stranger, moved):
-    assert changes_visible_to(stranger, moved) == [
+def test_new_owner_cannot_see_earlier_history(stranger, history_path):
+    assert changes_visible_to(stranger, history_path) == [
         ("update", {"price": [13, 14]}),
         ("update", {"price": [None, 13], "user_id": [None, stranger.user.pk]}),
     ]
 
 
-def test_former_owner_sees_nothing_any_more(owner, moved):
-    assert owner.get(moved).status_code == 404
+def test_former_owner_cannot_see_history(owner, history_path):
+    assert owner.get(history_path).status_code == 404
 
 
 @pytest.mark.parametrize("query", ["size=1", "limit=1", "cursor=&size=1"])
-def test_pages_of_a_new_owner_hold_what_is_theirs(stranger, moved, query):
-    link, items = f"{moved}?{query}", []
+def test_pages_of_a_new_owner_contain_only_visible_entries(stranger, history_path, query):
+    link, items = f"{history_path}?{query}", []
     while link:
         page = stranger.get(link).json()
         items += page["items"]
         link = page["links"]["next"]
     assert len(items) == 2
-    assert stranger.get(moved).json()["total"] == 2
+    assert stranger.get(history_path).json()["total"] == 2
 
 
 @pytest.mark.parametrize(
@@ -320,34 +320,34 @@ def test_pages_of_a_new_owner_hold_what_is_theirs(stranger, moved, query):
         ("sort_by=id", 2),
     ],
 )
-def test_filters_of_a_new_owner_find_nothing_else(owner, stranger, moved, query, count):
+def test_filters_of_a_new_owner_match_only_visible_entries(owner, stranger, history_path, query, count):
     query = query.format(owner=owner.user.pk, stranger=stranger.user.pk)
-    assert stranger.get(f"{moved}?{query}").json()["total"] == count
+    assert stranger.get(f"{history_path}?{query}").json()["total"] == count
 
 
-def test_staff_see_all_of_a_row_that_changed_hands(auditor, superuser, staff, owner, stranger, moved):
+def test_staff_see_complete_history_of_a_transferred_row(auditor, superuser, staff, owner, stranger, history_path):
     changed = ("update", {"price": [12, 13], "user_id": [owner.user.pk, stranger.user.pk]})
     for client in (superuser, staff):
-        assert len(changes_visible_to(client, moved)) == 5
-        assert changes_visible_to(client, moved)[1] == changed
+        assert len(changes_visible_to(client, history_path)) == 5
+        assert changes_visible_to(client, history_path)[1] == changed
 
 
-def test_new_owner_who_reads_the_log_sees_all(stranger, moved):
+def test_new_owner_with_view_permission_sees_complete_history(stranger, history_path):
     User.objects.filter(pk=stranger.user.pk).update(is_staff=True)
     stranger.user.user_permissions.set(Permission.objects.filter(codename="view_auditentry"))
-    assert len(changes_visible_to(stranger, moved)) == 5
+    assert len(changes_visible_to(stranger, history_path)) == 5
 
 
-def test_owner_who_got_a_row_back_sees_their_own_times_only(owner, stranger, staff, moved):
-    staff.patch(moved.removesuffix("/history"), {"user_id": owner.user.pk})
-    values = [changes for _, changes in changes_visible_to(owner, moved)]
+def test_owner_of_a_returned_row_cannot_see_other_ownership(owner, stranger, staff, history_path):
+    staff.patch(history_path.removesuffix("/history"), {"user_id": owner.user.pk})
+    values = [changes for _, changes in changes_visible_to(owner, history_path)]
     assert values[0] == {"user_id": [None, owner.user.pk]}
     assert not any(13 in change.get("price", ()) or 14 in change.get("price", ()) for change in values)
 
 
-@pytest.mark.parametrize("prefix", OWNED)
-def test_every_resource_with_owners_hides_the_former_owners_history(owner, stranger, superuser, prefix):
-    model = OWNED[prefix]
+@pytest.mark.parametrize("prefix", OWNED_MODELS)
+def test_every_owned_resource_hides_history_of_former_owners(owner, stranger, superuser, prefix):
+    model = OWNED_MODELS[prefix]
     row = create_row(model, **{model.owned_by: owner.user.pk})
     model.objects.filter(pk=row.pk).update(**{model.owned_by: stranger.user.pk})
     path = f"/api/v1/{prefix}/{row.pk}/history"
@@ -357,7 +357,7 @@ def test_every_resource_with_owners_hides_the_former_owners_history(owner, stran
 
 
 @pytest.mark.parametrize("way", ["queryset", "undo", "save"])
-def test_new_owner_sees_nothing_of_before_however_the_row_changed_hands(owner, stranger, superuser, stock, way):
+def test_new_owner_cannot_see_earlier_history_after_any_transfer(owner, stranger, superuser, stock, way):
     path = f"/api/v1/stocks/{stock['id']}"
     owner.patch(path, {"price": 11})
     if way == "queryset":
@@ -377,21 +377,21 @@ def test_new_owner_sees_nothing_of_before_however_the_row_changed_hands(owner, s
     assert all("price" not in changes for _, changes in changes_seen)
 
 
-def test_history_of_a_new_owner_costs_three_queries(stranger, moved, django_assert_num_queries):
+def test_history_of_a_new_owner_costs_three_queries(stranger, history_path, django_assert_num_queries):
     with django_assert_num_queries(3):
-        assert stranger.get(moved).status_code == 200
+        assert stranger.get(history_path).status_code == 200
 
 
-def test_history_of_a_person_is_whole(owner, superuser):
+def test_user_sees_complete_own_history(owner, superuser):
     superuser.patch(f"/api/v1/users/{owner.user.pk}", {"name": "Ada"})
     assert [action for action, _ in changes_visible_to(owner, f"/api/v1/users/{owner.user.pk}/history")][::-1][:1] == [
         "create"
     ]
 
 
-# The shell
+# Commands
 
 
-def test_entries_of_a_command_have_no_actor(db, make_user, make_stock):
+def test_entries_of_a_command_have_no_user(db, make_user, make_stock):
     [entry] = AuditEntry.objects.of_row(Stock, make_stock(make_user()).pk)
     assert (entry.user_id, entry.ip, entry.request_id) == (None, None, context.request_id())

@@ -1,4 +1,4 @@
-"""Concurrent writers: each entry of the audit log starts from the values that the one before it left."""
+"""Concurrent writers: the old values of each audit entry are the new values of the previous one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -13,15 +13,15 @@ from stocks.models import Stock
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def at_once(*acts):
-    def run(act):
+def run_concurrently(*operations):
+    def run(operation):
         try:
-            return act()
+            return operation()
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [future.result() for future in [pool.submit(run, act) for act in acts]]
+    with ThreadPoolExecutor(len(operations)) as pool:
+        return [future.result() for future in [pool.submit(run, operation) for operation in operations]]
 
 
 @pytest.fixture
@@ -29,38 +29,38 @@ def stock(owner, make_stock):
     return make_stock(owner.user)
 
 
-def saver(stock, price):
-    """Has read the row long ago, as a form in the admin."""
-    mine = Stock.objects.get(pk=stock.pk)
-    mine.price = Decimal(price)
-    return mine.save
+def stale_save(stock, price):
+    """Load the row now; return a function that saves it with this price later, as an admin form does."""
+    instance = Stock.objects.get(pk=stock.pk)
+    instance.price = Decimal(price)
+    return instance.save
 
 
-def test_saves_updates_and_repricings_at_once_are_told_in_one_line(stock):
-    acts = [saver(stock, price) for price in (1, 2, 3)]
-    acts += [lambda price=price: Stock.objects.filter(pk=stock.pk).update(price=price) for price in (4, 5, 6)]
-    acts += [lambda price=price: Stock.objects.reprice({"AAPL": Decimal(price)}) for price in (7, 8, 9)]
-    at_once(*acts)
+def test_concurrent_saves_updates_and_repricings_are_logged_in_order(stock):
+    operations = [stale_save(stock, price) for price in (1, 2, 3)]
+    operations += [lambda price=price: Stock.objects.filter(pk=stock.pk).update(price=price) for price in (4, 5, 6)]
+    operations += [lambda price=price: Stock.objects.reprice({"AAPL": Decimal(price)}) for price in (7, 8, 9)]
+    run_concurrently(*operations)
     assert_replays(stock)
     assert Stock.objects.get(pk=stock.pk).version == AuditEntry.objects.of_row(Stock, stock.pk).count() == 10
 
 
-def test_of_several_undoings_at_once_one_wins(superuser, owner, stock):
+def test_one_of_several_concurrent_undos_succeeds(superuser, owner, stock):
     owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2})
     path = f"/api/v1/admin/audit-logs/{AuditEntry.objects.of_row(Stock, stock.pk).latest('id').pk}/undo"
-    codes = at_once(*[lambda: superuser.post(path).status_code] * 4)
+    codes = run_concurrently(*[lambda: superuser.post(path).status_code] * 4)
     assert sorted(codes) == [200, 409, 409, 409]
     assert_replays(stock)
 
 
-def test_deletions_at_once_are_told_once(stock):
-    at_once(*[lambda: Stock.objects.filter(pk=stock.pk).delete()] * 4)
+def test_concurrent_deletions_are_logged_once(stock):
+    run_concurrently(*[lambda: Stock.objects.filter(pk=stock.pk).delete()] * 4)
     actions = AuditEntry.objects.of_row(Stock, stock.pk).values_list("action", flat=True)
     assert sorted(actions) == ["create", "delete"]
 
 
-def test_purges_at_once_are_told_once(stock):
+def test_concurrent_purges_are_logged_once(stock):
     rows = Stock.all_objects.filter(pk=stock.pk)
-    at_once(*[lambda: list(rows.all().purge_in_batches())] * 4)
+    run_concurrently(*[lambda: list(rows.all().purge_in_batches())] * 4)
     actions = AuditEntry.objects.of_row(Stock, stock.pk).values_list("action", flat=True)
     assert sorted(actions) == ["create", "purge"]

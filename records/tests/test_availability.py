@@ -16,7 +16,7 @@ POSTGRESQL = connection.vendor == "postgresql"
 only_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="asks PostgreSQL")
 only_sqlite = pytest.mark.skipif(POSTGRESQL, reason="asks SQLite")
 
-#: SQLSTATE → a word of the answer. https://www.postgresql.org/docs/current/errcodes-appendix.html
+#: SQLSTATE → a word of the response. https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATES = {
     "08000": "reached", "08003": "reached", "08006": "reached", "25006": "read-only", "25P03": "too long",
     "28000": "reached", "28P01": "reached", "3D000": "reached", "40001": "same time", "40P01": "same time",
@@ -25,7 +25,7 @@ STATES = {
     "57000": "restarting", "57014": "too long", "57P01": "restarting", "57P02": "restarting", "57P03": "restarting",
     "57P04": "restarting", "58000": "files", "58030": "files", "XX000": "internal", "XX001": "internal",
 }  # fmt: skip
-#: SQLite's result code → the SQLSTATE it stands for.
+#: Result code of SQLite → equivalent SQLSTATE.
 CODES = {
     "SQLITE_BUSY": "55P03", "SQLITE_BUSY_SNAPSHOT": "55P03", "SQLITE_LOCKED": "55P03", "SQLITE_READONLY": "25006",
     "SQLITE_READONLY_DBMOVED": "25006", "SQLITE_FULL": "53100", "SQLITE_CANTOPEN": "08000",
@@ -35,15 +35,15 @@ CODES = {
 
 
 def fail_as(state: str):
-    """An execute wrapper that lets PostgreSQL itself fail with this SQLSTATE, or stands in for SQLite."""
+    """Return an execute wrapper that fails with this SQLSTATE: PostgreSQL raises it, SQLite is simulated."""
 
     def wrapper(execute, sql, params, many, context):
         if POSTGRESQL:
-            raising = f"DO $$ BEGIN RAISE EXCEPTION 'secret of /var/lib' USING ERRCODE = '{state}'; END $$"
-            # Around it a savepoint, past the wrapper: the test itself runs in a transaction.
+            statement = f"DO $$ BEGIN RAISE EXCEPTION 'secret of /var/lib' USING ERRCODE = '{state}'; END $$"
+            # The savepoint keeps the transaction of the test usable.
             context["cursor"].cursor.execute("SAVEPOINT failing")
             try:
-                return execute(raising, None, False, context)
+                return execute(statement, None, False, context)
             finally:
                 context["cursor"].cursor.execute("ROLLBACK TO SAVEPOINT failing")
         name = next((name for name, equivalent in CODES.items() if equivalent == state), None)
@@ -64,7 +64,7 @@ def assert_unavailable(answer, word: str = "") -> None:
 
 @pytest.mark.parametrize("state", STATES if POSTGRESQL else sorted(set(CODES.values())))
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_state_of_the_database_is_503_in_the_api(owner, state, method):
+def test_database_failure_is_503_in_the_api(owner, state, method):
     with connection.execute_wrapper(fail_as(state)):
         answer = getattr(owner, method)("/api/v1/stocks", {"name": "AAPL", "price": 1, "quantity": 1})
     assert_unavailable(answer, STATES[state])
@@ -90,13 +90,13 @@ def browser(superuser):
         ("get", "/api/login"),
     ],
 )
-def test_state_of_the_database_is_a_page_for_browsers(browser, state, method, path):
+def test_database_failure_is_a_page_for_browsers(browser, state, method, path):
     state = state if POSTGRESQL or state in CODES.values() else "58030"
     person = {"username": "ada", "password": "analytical-engine-1843", "name": "A", "price": 1, "quantity": 1}
     with connection.execute_wrapper(fail_as(state)):
         answer = getattr(browser, method)(path, person)
     if path == "/api/login" and answer.status_code == 200:
-        return  # it asks the database for nothing before it is posted
+        return  # the login page needs no database
     assert_unavailable(answer, STATES[state])
     assert answer.headers["Content-Type"].startswith("text/html")
 
@@ -104,27 +104,27 @@ def test_state_of_the_database_is_a_page_for_browsers(browser, state, method, pa
 @pytest.mark.parametrize(
     "path", ["/account/forgot-password", "/docs", "/redoc", "/openapi.json", "/ping", "/health/live"]
 )
-def test_what_needs_no_database_answers_without_it(browser, path):
+def test_static_pages_work_without_database(browser, path):
     with connection.execute_wrapper(fail_as("08006" if POSTGRESQL else "08000")):
         assert browser.get(path, headers={"accept": "*/*"}).status_code == 200
 
 
-def test_failure_is_not_waited_for_twice(owner):
-    asked = []
+def test_failed_statement_is_not_repeated(owner):
+    statements = []
 
-    def count(execute, *statement):
-        asked.append(statement)
+    def record(execute, *statement):
+        statements.append(statement)
         return fail_as("55P03")(execute, *statement)
 
     for accept in ("application/json", "text/html"):
-        asked.clear()
-        with connection.execute_wrapper(count):
+        statements.clear()
+        with connection.execute_wrapper(record):
             assert_unavailable(owner.get("/api/v1/stocks", headers={"accept": accept}))
-        assert len(asked) == 1
+        assert len(statements) == 1
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_code_of_sqlite_has_its_sqlstate(name):
+def test_sqlite_code_maps_to_sqlstate(name):
     cause = sqlite3.OperationalError("…")
     cause.sqlite_errorname = name
     error = DatabaseError("…")
@@ -134,12 +134,12 @@ def test_code_of_sqlite_has_its_sqlstate(name):
 
 @pytest.mark.parametrize("state", ["22012", "42601", "0A000", "P0001"])
 @only_postgresql
-def test_fault_of_the_code_stays_a_crash(owner, state):
+def test_programming_error_is_not_503(owner, state):
     with connection.execute_wrapper(fail_as(state)):
         assert owner.get("/api/v1/stocks").status_code in {400, 500}
 
 
-# In earnest
+# Real failures
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def test_read_only_database_is_a_page_in_the_admin(make_user):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_not_ready_while_the_database_is_read_only(client):
+def test_readiness_fails_while_the_database_is_read_only(client):
     with read_only():
         ready, index = client.get("/health/ready"), client.get("/")
         assert_unavailable(ready)
@@ -203,7 +203,7 @@ def test_not_ready_while_the_database_is_read_only(client):
 
 
 @pytest.mark.parametrize("change", ["RENAME TO away", "RENAME COLUMN price TO away"])
-def test_database_that_is_not_migrated_is_503(owner, change):
+def test_unmigrated_database_is_503(owner, change):
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE stocks " + change)
     assert_unavailable(owner.get("/api/v1/stocks"), "not migrated")
@@ -211,14 +211,16 @@ def test_database_that_is_not_migrated_is_503(owner, change):
 
 @only_sqlite
 @pytest.mark.parametrize("unwritable", ["stocks.sqlite3", "."])
-def test_write_protected_file_is_read_only(db, tmp_path, monkeypatch, unwritable):
+def test_write_protected_file_is_detected_as_read_only(db, tmp_path, monkeypatch, unwritable):
     file = tmp_path / "stocks.sqlite3"
     database = connections.create_connection("default")
     monkeypatch.setitem(database.settings_dict, "NAME", str(file))
     assert not is_read_only(database)
-    real = os.access
-    # The tests may run as root, who may write everything.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / unwritable and real(path, mode))
+    original_access = os.access
+    # Root, as which the tests may run, ignores file permissions.
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != tmp_path / unwritable and original_access(path, mode)
+    )
     assert is_read_only(database)
     database.close()
 
@@ -238,32 +240,32 @@ def test_full_disk_is_503(staff):
 
 @only_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_connection_that_is_ended_meanwhile_is_503(make_user):
+def test_terminated_connection_is_503(make_user):
     client = Client(make_user())
 
-    def end(execute, sql, params, many, context):
+    def terminate(execute, sql, params, many, context):
         return execute("SELECT pg_terminate_backend(pg_backend_pid())", None, False, context)
 
     try:
-        with connection.execute_wrapper(end):
+        with connection.execute_wrapper(terminate):
             assert_unavailable(client.get("/api/v1/stocks"))
     finally:
-        connection.close()  # as at the end of a request, of which the test client makes none
+        connection.close()  # the test client does not close connections after a request
     assert client.get("/api/v1/stocks").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health/live", "/ping/", "/health/live/", "/ping?nonsense=1"])
 @pytest.mark.parametrize("method", ["get", "head", "options", "post"])
-def test_liveness_asks_no_database(browser, owner, path, method, django_assert_num_queries):
+def test_liveness_check_needs_no_database(browser, owner, path, method, django_assert_num_queries):
     with django_assert_num_queries(0):
         for client in (browser, owner):
             assert getattr(client, method)(path).status_code < 500
 
 
-def test_constraint_stays_a_400(staff):
+def test_constraint_violation_is_400(staff):
     assert staff.post("/api/v1/users", {"username": "twice", "email": "twice@example.com"}).status_code == 201
     assert staff.post("/api/v1/users", {"username": "twice", "email": "other@example.com"}).status_code == 400
 
 
-def test_longest_state_counts():
+def test_full_sqlstate_takes_precedence_over_its_class():
     assert UNAVAILABLE["57014"] != UNAVAILABLE["57"]

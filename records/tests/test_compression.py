@@ -13,7 +13,7 @@ def vary(answer) -> set[str]:
     return {name.strip().lower() for name in answer.headers.get("Vary", "").split(",")}
 
 
-def unpacked(answer) -> bytes:
+def decompressed(answer) -> bytes:
     assert answer["Content-Encoding"] == "gzip"
     return zlib.decompress(answer.content, 31)
 
@@ -25,12 +25,12 @@ def stocks(owner, make_stock):
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_document_is_compressed(anonymous, path):
-    plain, packed = anonymous.get(path), anonymous.get(path, **GZIP)
-    assert unpacked(packed) == plain.content
-    assert len(packed.content) < len(plain.content) / 3
-    assert int(packed["Content-Length"]) == len(packed.content)
-    assert "accept-encoding" in vary(plain) & vary(packed)
-    assert packed["Content-Type"] == plain["Content-Type"]
+    plain, compressed = anonymous.get(path), anonymous.get(path, **GZIP)
+    assert decompressed(compressed) == plain.content
+    assert len(compressed.content) < len(plain.content) / 3
+    assert int(compressed["Content-Length"]) == len(compressed.content)
+    assert "accept-encoding" in vary(plain) & vary(compressed)
+    assert compressed["Content-Type"] == plain["Content-Type"]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -41,21 +41,21 @@ def test_document_is_compressed_once(anonymous, monkeypatch, path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_document_is_compressed_for_who_is_signed_in_too(superuser, path):
+def test_document_is_compressed_for_signed_in_users(superuser, path):
     superuser.force_login(superuser.user)
     assert superuser.get(path, **GZIP)["Content-Encoding"] == "gzip"
 
 
 def test_list_is_compressed(owner, stocks):
-    plain, packed = owner.get(STOCKS), owner.get(STOCKS, **GZIP)
-    assert unpacked(packed) == plain.content
-    assert int(packed["Content-Length"]) == len(packed.content)
-    assert "accept-encoding" in vary(plain) & vary(packed)
-    assert packed["Cache-Control"] == "no-store"
+    plain, compressed = owner.get(STOCKS), owner.get(STOCKS, **GZIP)
+    assert decompressed(compressed) == plain.content
+    assert int(compressed["Content-Length"]) == len(compressed.content)
+    assert "accept-encoding" in vary(plain) & vary(compressed)
+    assert compressed["Cache-Control"] == "no-store"
 
 
-def test_row_is_compressed_if_it_is_large(owner, stocks):
-    assert unpacked(owner.get(f"/api/v1/users/{owner.user.pk}", **GZIP))
+def test_only_large_rows_are_compressed(owner, stocks):
+    assert decompressed(owner.get(f"/api/v1/users/{owner.user.pk}", **GZIP))
     small = owner.get(f"{STOCKS}/{stocks[0].pk}", **GZIP)
     assert not {"Content-Encoding", "ETag"} & small.headers.keys()
 
@@ -68,7 +68,7 @@ def test_head_has_the_headers_of_get(owner, stocks):
 
 
 @pytest.mark.parametrize(
-    ("header", "is_packed"),
+    ("header", "is_compressed"),
     [
         ("gzip", True), ("GZIP", True), ("*", True), ("br, gzip;q=0.1", True), ("gzip;q=1.0", True),
         ("gzip ; q=0.5", True), ("", False), ("identity", False), ("br", False), ("gzip;q=0", False),
@@ -77,15 +77,15 @@ def test_head_has_the_headers_of_get(owner, stocks):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/openapi.json", STOCKS])
-def test_client_says_what_it_understands(owner, stocks, path, header, is_packed):
+def test_accept_encoding_is_respected(owner, stocks, path, header, is_compressed):
     answer = owner.get(path, HTTP_ACCEPT_ENCODING=header)
-    assert answer.headers.get("Content-Encoding") == ("gzip" if is_packed else None)
+    assert answer.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
 
 
 # Secrets
 
 
-def test_answer_to_a_cookie_is_not_compressed(owner, stocks):
+def test_response_to_a_session_cookie_is_not_compressed(owner, stocks):
     session = type(owner)()
     session.force_login(owner.user)
     for path in (STOCKS, f"{STOCKS}?format=api", "/admin/login/", "/docs", "/api/v1/users/me?format=api"):
@@ -101,7 +101,7 @@ def test_page_with_a_csrf_token_is_not_compressed(anonymous, path):
 
 
 @pytest.mark.parametrize("path", ["login", "refresh", "sessions"])
-def test_answer_with_tokens_is_not_compressed(anonymous, make_user, path):
+def test_response_with_tokens_is_not_compressed(anonymous, make_user, path):
     make_user(username="ada", password=PASSWORD)
     pair = anonymous.post("/api/v1/auth/login", {"username": "ada", "password": PASSWORD}, **GZIP)
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {pair.json()['access_token']}")
@@ -119,7 +119,7 @@ def test_answer_with_tokens_is_not_compressed(anonymous, make_user, path):
 
 
 @pytest.mark.parametrize("method", ["post", "patch", "delete"])
-def test_answer_to_a_write_is_not_compressed(owner, stocks, method):
+def test_response_to_a_write_is_not_compressed(owner, stocks, method):
     body = {"name": "NEW", "price": 1, "quantity": 1}
     path = STOCKS if method == "post" else f"{STOCKS}/{stocks[0].pk}"
     answer = getattr(owner, method)(path, body, **GZIP)

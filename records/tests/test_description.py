@@ -1,4 +1,4 @@
-"""The OpenAPI description matches the service: limits, examples, errors, names."""
+"""The OpenAPI document matches the service: limits, examples, errors, names."""
 
 import json
 import keyword
@@ -21,33 +21,33 @@ validators = import_or_skip("openapi_schema_validator.validators")
 OAS30ReadValidator, OAS30WriteValidator = validators.OAS30ReadValidator, validators.OAS30WriteValidator
 
 STOCKS, USERS, AUTH = "/api/v1/stocks", "/api/v1/users", "/api/v1/auth"
-described = json.loads(documents._openapi())
-components = described["components"]["schemas"]
+document = json.loads(documents._openapi())
+components = document["components"]["schemas"]
 operations = [
     pytest.param(path, method, operation, id=operation["operationId"])
-    for path, item in described["paths"].items()
+    for path, item in document["paths"].items()
     for method, operation in item.items()
 ]
 every_operation = pytest.mark.parametrize(("path", "method", "operation"), operations)
 
 
-def schemas(value, place=""):
-    """Every schema in the description, with where it is."""
+def schemas(value, location=""):
+    """Yield the path and the definition of every schema in the document."""
     if isinstance(value, dict):
         if isinstance(value.get("type"), str) and "in" not in value:
-            yield place, value
+            yield location, value
         for name, child in value.items():
             if name not in {"example", "examples"}:
-                yield from schemas(child, f"{place}/{name}")
+                yield from schemas(child, f"{location}/{name}")
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from schemas(child, f"{place}/{index}")
+            yield from schemas(child, f"{location}/{index}")
 
 
-def fits(name, value, validator=OAS30WriteValidator):
-    """Whether a value is what the component describes."""
-    whole = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": components}}
-    return validator(whole).is_valid(value)
+def is_valid(name, value, validator=OAS30WriteValidator):
+    """Return True if the value is valid against the component."""
+    matches = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": components}}
+    return validator(matches).is_valid(value)
 
 
 def body_of(operation):
@@ -62,14 +62,14 @@ def name_of(schema):
 # Names
 
 
-def test_operations_have_unique_names_that_are_identifiers():
+def test_operation_ids_are_unique_identifiers():
     names = [parameter.id for parameter in operations]
     assert len(set(names)) == len(names)
     assert [name for name in names if not name.isidentifier() or keyword.iskeyword(name)] == []
 
 
-def test_names_of_operations_stay():
-    """Generated client programs call operations by these names."""
+def test_operation_ids_are_stable():
+    """Generated clients call operations by these names."""
     assert {
         "auth_register", "auth_login", "auth_refresh", "auth_logout", "auth_sessions_list", "auth_token",
         "users_list", "users_create", "users_retrieve", "users_update", "users_partial_update", "users_destroy",
@@ -81,30 +81,30 @@ def test_names_of_operations_stay():
     } <= {parameter.id for parameter in operations}  # fmt: skip
 
 
-def test_enumerations_are_named_by_their_own_field():
+def test_enums_are_named_after_their_field():
     named = {name for name, schema in components.items() if "enum" in schema}
     assert {"UserGenderEnum", "AuditEntryActionEnum", "AuditEntryOutcomeEnum", "CountEnum", "SortOrderEnum"} <= named
-    inline = [place for place, schema in schemas(described) if "enum" in schema]
-    assert sorted(place.rpartition("/")[2] for place in inline) == sorted(named - {"NullEnum"})
+    inline = [location for location, schema in schemas(document) if "enum" in schema]
+    assert sorted(location.rpartition("/")[2] for location in inline) == sorted(named - {"NullEnum"})
 
 
 def test_every_tag_is_described():
     used = {tag for parameter in operations for tag in parameter.values[2]["tags"]}
-    assert {tag["name"] for tag in described["tags"] if tag["description"].strip()} >= used
+    assert {tag["name"] for tag in document["tags"] if tag["description"].strip()} >= used
 
 
-def test_no_docstring_of_the_code_is_in_the_description():
-    text = json.dumps(described, ensure_ascii=False)
+def test_document_contains_no_docstrings():
+    text = json.dumps(document, ensure_ascii=False)
     classes = [serializers.BaseSerializer, serializers.Field, *(parameter_class for parameter_class in _views())]
-    found = []
+    leaked = []
     while classes:
-        one = classes.pop()
-        classes += one.__subclasses__()
-        line = (one.__doc__ or "").strip().partition("\n")[0]
-        is_ours = one.__module__.partition(".")[0] in {"config", "records", "stocks", "users"}
-        if is_ours and len(line) > 10 and json.dumps(line, ensure_ascii=False)[1:-1] in text:
-            found.append(one.__name__)
-    assert found == []
+        current_class = classes.pop()
+        classes += current_class.__subclasses__()
+        line = (current_class.__doc__ or "").strip().partition("\n")[0]
+        is_project_class = current_class.__module__.partition(".")[0] in {"config", "records", "stocks", "users"}
+        if is_project_class and len(line) > 10 and json.dumps(line, ensure_ascii=False)[1:-1] in text:
+            leaked.append(current_class.__name__)
+    assert leaked == []
 
 
 def _views():
@@ -113,17 +113,19 @@ def _views():
     return StrictMixin.__subclasses__()
 
 
-# Shapes
+# Types
 
 
-def test_every_list_says_what_its_items_are():
-    assert [place for place, schema in schemas(described) if schema["type"] == "array" and "items" not in schema] == []
-
-
-def test_integers_that_may_need_64_bits_say_so():
+def test_every_array_has_an_item_schema():
     assert [
-        place
-        for place, schema in schemas(described)
+        location for location, schema in schemas(document) if schema["type"] == "array" and "items" not in schema
+    ] == []
+
+
+def test_integers_beyond_32_bits_have_format_int64():
+    assert [
+        location
+        for location, schema in schemas(document)
         if schema["type"] == "integer"
         and schema.get("format") != "int64"
         and not -(2**31) <= schema.get("minimum", -(2**40)) <= schema.get("maximum", 2**40) < 2**31
@@ -131,13 +133,13 @@ def test_integers_that_may_need_64_bits_say_so():
 
 
 @pytest.mark.parametrize("name", ["Stock", "User", "UserDetail", "Me", "AuditEntry"])
-def test_ids_have_64_bits(name):
+def test_ids_have_format_int64(name):
     ids = {"id", "version", "user_id", "owner_id", "deleted_by", "stocks_total"} & components[name]["properties"].keys()
     assert {components[name]["properties"][field]["format"] for field in ids} == {"int64"}
 
 
 @every_operation
-def test_ids_in_paths_have_a_type(path, method, operation):
+def test_path_ids_have_a_format(path, method, operation):
     for parameter in operation["parameters"]:
         if (parameter["in"], parameter["name"]) == ("path", "id"):
             is_uuid = "sessions" in path
@@ -147,11 +149,11 @@ def test_ids_in_paths_have_a_type(path, method, operation):
 
 @every_operation
 def test_no_parameter_has_a_default(path, method, operation):
-    """Generated clients send them along, and `page` beside `cursor` is refused."""
+    """Generated clients would send the defaults, and `page` together with `cursor` is refused."""
     assert [parameter["name"] for parameter in operation["parameters"] if "default" in parameter["schema"]] == []
 
 
-def test_requests_take_no_other_fields():
+def test_request_schemas_forbid_additional_properties():
     requests = {name: schema for name, schema in components.items() if name.endswith("Request")}
     assert len(requests) > 15
     assert [
@@ -161,50 +163,50 @@ def test_requests_take_no_other_fields():
     ] == []
 
 
-def test_answers_have_all_columns():
+def test_response_schemas_require_all_columns():
     assert set(components["User"]["required"]) >= {"id", "email", "name", "is_active", "is_staff", "bio", "version"}
     assert {"stocks", "stocks_total"} <= set(components["UserDetail"]["required"])
 
 
 @pytest.mark.parametrize("name", ["Stock", "User"])
-def test_what_only_staff_see_is_described(name):
+def test_fields_visible_to_staff_are_documented(name):
     deletion = {"is_deleted", "deleted_at", "deleted_by", "deletion_reason"}
     assert deletion <= components[name]["properties"].keys()
     assert not deletion & set(components[name]["required"])
 
 
 @pytest.mark.parametrize("name", ["StockRequest", "PatchedUserRequest", "PatchedMeRequest"])
-def test_what_only_staff_may_set_is_described(name):
+def test_fields_writable_by_staff_are_documented(name):
     fields = {"user_id"} if name == "StockRequest" else {"is_active", "is_verified", "is_staff", "is_superuser"}
     for field in fields:
         assert "taff" in components[name]["properties"][field]["description"]
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize("path", [STOCKS, USERS])
-def test_deleted_rows_are_as_described(superuser, make_user, make_stock, path):
+def test_deleted_rows_match_the_schema(superuser, make_user, make_stock, path):
     other = make_user()
     make_stock(other)
     assert superuser.delete(f"{USERS}/{other.pk}?reason=left").status_code == 204
     [row] = superuser.get(f"{path}?is_deleted=true").json()["items"]
     name = "Stock" if path == STOCKS else "User"
-    assert fits(name, row, OAS30ReadValidator)
+    assert is_valid(name, row, OAS30ReadValidator)
     assert row.keys() == components[name]["properties"].keys()
 
 
-def test_one_user_is_as_described(owner, make_stock):
+def test_user_detail_matches_the_schema(owner, make_stock):
     make_stock(owner.user)
     row = owner.get(f"{USERS}/{owner.user.pk}").json()
-    assert fits("UserDetail", row, OAS30ReadValidator)
+    assert is_valid("UserDetail", row, OAS30ReadValidator)
     assert row.keys() == components["UserDetail"]["properties"].keys()
     me = owner.get(f"{USERS}/me").json()
     assert me.keys() == components["Me"]["properties"].keys()
 
 
 @every_operation
-def test_errors_are_problems_with_their_headers(path, method, operation):
+def test_errors_are_documented_as_problems_with_headers(path, method, operation):
     for status, answer in operation["responses"].items():
         assert answer["description"].strip(), status
         assert "X-Request-ID" in answer["headers"]
@@ -228,10 +230,10 @@ def test_errors_are_problems_with_their_headers(path, method, operation):
     ("path", "method", "accept", "status"),
     [(STOCKS, "get", "text/csv", 406), (f"{AUTH}/login", "post", "application/xml", 406), ("/ping", "get", "a/b", 406)],
 )
-def test_other_media_types_are_refused_as_described(owner, path, method, accept, status):
+def test_unsupported_media_types_are_documented_as_406(owner, path, method, accept, status):
     answer = getattr(owner, method)(path, headers={"accept": accept})
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
-    assert str(status) in described["paths"][path][method]["responses"]
+    assert str(status) in document["paths"][path][method]["responses"]
 
 
 # Limits
@@ -247,10 +249,10 @@ def test_other_media_types_are_refused_as_described(owner, path, method, accept,
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_refused_is_described_so(superuser, change):
+def test_refused_body_violates_the_schema(superuser, change):
     body = {"name": "AAPL", "price": 175.5, "quantity": 10} | change
     assert superuser.post(STOCKS, body).status_code == 400
-    assert not fits("StockRequest", body)
+    assert not is_valid("StockRequest", body)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +261,10 @@ def test_what_is_refused_is_described_so(superuser, change):
      {"is_active": False}],
     ids=str,
 )  # fmt: skip
-def test_what_is_accepted_is_described_so(superuser, change):
+def test_accepted_body_matches_the_schema(superuser, change):
     body = {"name": "AAPL", "price": 175.5, "quantity": 10} | change
     assert superuser.post(STOCKS, body).status_code == 201
-    assert fits("StockRequest", body)
+    assert is_valid("StockRequest", body)
 
 
 @pytest.mark.parametrize(
@@ -292,14 +294,14 @@ def test_what_is_accepted_is_described_so(superuser, change):
         ("post", f"{AUTH}/login", "LoginRequest", {"username": " ", "password": "x"}, False),
     ],
 )  # fmt: skip
-def test_service_and_description_agree(superuser, method, path, name, body, is_good):
+def test_service_and_schema_accept_the_same_bodies(superuser, method, path, name, body, is_good):
     answer = getattr(superuser, method)(path, body)
     assert (answer.status_code < 300) == is_good, answer.content
-    assert fits(name, body) == is_good
+    assert is_valid(name, body) == is_good
 
 
-def whole(regex, **how):
-    return RegexValidator(regex, **how)
+def matches(regex, **options):
+    return RegexValidator(regex, **options)
 
 
 @pytest.mark.parametrize(
@@ -317,11 +319,11 @@ def whole(regex, **how):
         serializers.CharField(allow_blank=True, min_length=3),
         serializers.CharField(trim_whitespace=False, allow_blank=True),
         serializers.CharField(min_length=2, max_length=4),
-        serializers.CharField(validators=[whole(r"^[a-z]+\Z")]),
-        serializers.CharField(allow_blank=True, validators=[whole(r"^[a-z]+\Z")]),
-        serializers.CharField(validators=[whole(r"^[a-z]+\Z"), whole("[x]", inverse_match=True)]),
-        serializers.CharField(validators=[whole("^[A-Z]"), whole(r"[\r\n]", inverse_match=True)]),
-        serializers.CharField(validators=[whole("^[A-Z]"), whole("[0-9]"), whole("ab", inverse_match=True)]),
+        serializers.CharField(validators=[matches(r"^[a-z]+\Z")]),
+        serializers.CharField(allow_blank=True, validators=[matches(r"^[a-z]+\Z")]),
+        serializers.CharField(validators=[matches(r"^[a-z]+\Z"), matches("[x]", inverse_match=True)]),
+        serializers.CharField(validators=[matches("^[A-Z]"), matches(r"[\r\n]", inverse_match=True)]),
+        serializers.CharField(validators=[matches("^[A-Z]"), matches("[0-9]"), matches("ab", inverse_match=True)]),
         serializers.CharField(validators=[MinLengthValidator(3), MaxLengthValidator(5)]),
         serializers.URLField(validators=[URLValidator()]),
         serializers.ListField(child=serializers.IntegerField(), min_length=1, max_length=2),
@@ -330,8 +332,8 @@ def whole(regex, **how):
     ],
     ids=lambda field: re.sub(r"<[\w.]+ object at \w+>", "…", repr(field)),
 )  # fmt: skip
-def test_field_and_its_schema_agree(field):
-    """On every value of the right type: what the schema takes the field takes, and the other way round."""
+def test_field_and_schema_accept_the_same_values(field):
+    """Schema and field accept the same values of the right type."""
     field.bind("field", serializers.Serializer())
     schema = RecordSchema()._map_serializer_field(field, "request")
     numbers = [-(2**63) - 1, -(2**63), -100, -3, -4, -1, 0, 1, 2, 7, 8, 99, 100, 99999, 100000, BIGINT_MAX]
@@ -360,9 +362,9 @@ def test_field_and_its_schema_agree(field):
     kinds["integer"] = [number for number in numbers if number == int(number)]
     for value in kinds[schema["type"]]:
         if getattr(field, "trim_whitespace", False) and value != value.strip() and value.strip() in texts:
-            continue  # the field takes it for the other
+            continue  # the field strips it to another tested value
         if schema.get("format") == "uri" and value != "https://example.com/":
-            continue  # `format` says it
+            continue  # the validator does not check `format`
         assert OAS30WriteValidator(schema).is_valid(value) == accepts(field, value), (value, schema)
 
 
@@ -374,11 +376,11 @@ def accepts(field, value):
     return True
 
 
-def test_example_of_a_field_is_accepted_by_it():
+def test_generated_example_is_valid_for_its_field():
     for field in (
         BigIntegerField(validators=[GreaterThanValidator(20)]),
         DecimalField(3, 1, max_value=Decimal("0.5")),
-        serializers.CharField(validators=[whole(r"^[A-Z]+\Z")], max_length=3),
+        serializers.CharField(validators=[matches(r"^[A-Z]+\Z")], max_length=3),
         serializers.CharField(min_length=8),
         serializers.ChoiceField(["a", "b"]),
         serializers.UUIDField(),
@@ -390,28 +392,28 @@ def test_example_of_a_field_is_accepted_by_it():
 
 # Examples
 
-#: What needs a secret that only a mail, or a login, can tell.
-SECRET = {
+#: Operations whose bodies contain a secret from a mail or a login.
+NEEDS_SECRET = {
     "auth_refresh", "auth_verify_email", "auth_reset_password", "auth_confirm_account_deletion", "auth_token",
     "admin_audit_logs_undo_request",
 }  # fmt: skip
-with_body = [operation for operation in operations if body_of(operation.values[2])]
+operations_with_body = [operation for operation in operations if body_of(operation.values[2])]
 
 
-@pytest.mark.parametrize(("path", "method", "operation"), with_body)
-def test_every_body_has_an_example_that_fits(path, method, operation):
+@pytest.mark.parametrize(("path", "method", "operation"), operations_with_body)
+def test_every_body_has_a_valid_example(path, method, operation):
     media = body_of(operation)
     [example, *_] = media["examples"].values()
-    assert fits(name_of(media["schema"]), example["value"])
+    assert is_valid(name_of(media["schema"]), example["value"])
 
 
 @pytest.mark.parametrize(
     ("path", "method", "operation"),
-    [operation for operation in operations if operation.id not in SECRET and "oauth" not in operation.id],
+    [operation for operation in operations if operation.id not in NEEDS_SECRET and "oauth" not in operation.id],
 )
 def test_example_succeeds(path, method, operation, make_user, make_stock, superuser):
-    """As somebody who tries it out would send it: registered by the example, or a superuser."""
-    registering = described["paths"][f"{AUTH}/register"]["post"]
+    """Send each example, as the user whom the registration example creates, or as a superuser."""
+    registering = document["paths"][f"{AUTH}/register"]["post"]
     [person] = body_of(registering)["examples"].values()
     assert operation is registering or Client().post(f"{AUTH}/register", person["value"]).status_code == 201
     if path.startswith(AUTH):
@@ -434,7 +436,7 @@ def test_example_succeeds(path, method, operation, make_user, make_stock, superu
     assert 200 <= answer.status_code < 300, answer.content
 
 
-def test_session_takes_no_reason(superuser):
-    """Only rows that are kept have one."""
-    names = [parameter["name"] for parameter in described["paths"][f"{AUTH}/sessions/{{id}}"]["delete"]["parameters"]]
+def test_session_deletion_has_no_reason_parameter(superuser):
+    """Only soft deletion has a reason."""
+    names = [parameter["name"] for parameter in document["paths"][f"{AUTH}/sessions/{{id}}"]["delete"]["parameters"]]
     assert "reason" not in names

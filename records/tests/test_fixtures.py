@@ -57,7 +57,7 @@ def _fresh_content_types():
 
 
 @pytest.fixture
-def world(make_user, make_stock):
+def all_models_data(make_user, make_stock):
     """Create rows of every model."""
     # The ids of content types have gaps, as after the removal of a resource.
     ContentType.objects.create(app_label="gone", model="thing").delete()
@@ -103,7 +103,7 @@ def load(path):
     call_command("loaddata", str(path), verbosity=0)
 
 
-def empty():
+def flush_database():
     # PostgreSQL refuses to truncate a table with pending deferred checks.
     connection.check_constraints()
     call_command("flush", interactive=False, verbosity=0)
@@ -114,7 +114,7 @@ def empty():
 @pytest.mark.parametrize(
     ("name", "others"), [*((name, "") for name in FORMATS), ("json", "--all"), ("json", WITHOUT_LOG)]
 )
-def test_loading_into_the_same_database_changes_nothing(world, tmp_path, name, natural, others):
+def test_loading_into_the_same_database_changes_nothing(all_models_data, tmp_path, name, natural, others):
     path = dump(tmp_path / f"all.{name}", f"--format={name}", *natural.split(), *others.split())
     before = contents()
     load(path)
@@ -124,10 +124,10 @@ def test_loading_into_the_same_database_changes_nothing(world, tmp_path, name, n
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("natural", ["", "--natural-foreign"])
-def test_loading_into_an_empty_database_restores_every_row(world, tmp_path, name, natural):
+def test_loading_into_an_empty_database_restores_every_row(all_models_data, tmp_path, name, natural):
     path = dump(tmp_path / f"all.{name}", f"--format={name}", *natural.split())
     before, log = contents(AuditEntry), list(AuditEntry.objects.order_by("id").values())
-    empty()
+    flush_database()
     load(path)
     loaded = contents()
     assert contents(AuditEntry) == before
@@ -137,7 +137,7 @@ def test_loading_into_an_empty_database_restores_every_row(world, tmp_path, name
 
 
 @pytest.mark.parametrize("natural", NATURAL[2:])
-def test_natural_keys_are_loaded_into_an_empty_database(world, tmp_path, natural):
+def test_natural_keys_are_loaded_into_an_empty_database(all_models_data, tmp_path, natural):
     def rows():
         people = User.all_objects.order_by("username").values_list("username", "email", "created_at", "deleted_at")
         stocks = Stock.all_objects.order_by("owner__username", "name", "quantity")
@@ -150,7 +150,7 @@ def test_natural_keys_are_loaded_into_an_empty_database(world, tmp_path, natural
     User.objects.filter(username__in=["alice", "bob"]).purge()
     path = dump(tmp_path / "all.json", *natural.split(), *WITHOUT_LOG.split())
     before = rows()
-    empty()
+    flush_database()
     User.objects.create_user("somebody")
     Stock.objects.create(owner=User.objects.get(), name="AAPL", price=1, quantity=1)
     load(path)
@@ -159,11 +159,11 @@ def test_natural_keys_are_loaded_into_an_empty_database(world, tmp_path, natural
     assert rows() == before
 
 
-def test_audit_log_loaded_after_the_rows_is_added_once(world, tmp_path):
+def test_audit_log_loaded_after_the_rows_is_added_once(all_models_data, tmp_path):
     rows = dump(tmp_path / "rows.json", *WITHOUT_LOG.split())
     log = dump(tmp_path / "log.json", "records.AuditEntry")
     before = [{**entry, "id": None} for entry in AuditEntry.objects.order_by("id").values()]
-    empty()
+    flush_database()
     load(rows)
     own = AuditEntry.objects.count()
     load(log)
@@ -185,12 +185,12 @@ def test_audit_log_does_not_restore_erased_values(owner, make_stock, tmp_path):
 
 def test_excluded_audit_log_is_not_loaded(owner, make_stock, tmp_path):
     log = dump(tmp_path / "log.json", "records")
-    empty()
+    flush_database()
     call_command("loaddata", str(log), "--exclude", "records", verbosity=0)
     assert not AuditEntry.objects.exists()
 
 
-def test_fixture_with_milliseconds_matches_existing_rows(world, tmp_path):
+def test_fixture_with_milliseconds_matches_existing_rows(all_models_data, tmp_path):
     """Django's own dumpdata truncates times to milliseconds."""
     fixture = json.loads(dump(tmp_path / "all.json", "--natural-primary").read_text())
     for row in fixture:
@@ -236,9 +236,9 @@ def test_loading_a_later_version_keeps_its_times(owner, make_stock, tmp_path):
     assert stored.version == 10
 
 
-def test_next_rows_get_free_ids(world, make_user, make_stock, tmp_path):
+def test_new_rows_get_unused_ids(all_models_data, make_user, make_stock, tmp_path):
     path = dump(tmp_path / "all.json")
-    empty()
+    flush_database()
     load(path)
     assert make_stock(make_user()).pk
     assert Identity.objects.create(user=User.objects.first(), provider="x", subject="y").pk
@@ -270,9 +270,9 @@ def manage(database: str, *arguments: str) -> str:
     # Transactional tests leave a database without the default users.
     seeds = str(User.objects.filter(username="alice").exists()).lower()
     environment = os.environ | {"DATABASE_URL": database, "SEED_DEFAULTS": seeds}
-    done = run_python("manage.py", *arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = run_python("manage.py", *arguments, **environment)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def comparable(text: str) -> dict[str, dict]:
@@ -288,21 +288,21 @@ def comparable(text: str) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("natural", ["", "--natural-foreign"])
-def test_another_database_and_back(world, tmp_path, natural):
+def test_rows_survive_a_copy_to_another_database_and_back(all_models_data, tmp_path, natural):
     """Copy to a new SQLite database and back. On PostgreSQL this tests both directions."""
     # Alice exists in every new database: change her, so that loading has to update her.
     User.objects.filter(username="alice").update(age=26)
     other = f"sqlite:///{tmp_path / 'other.sqlite3'}"
     manage(other, "migrate", "--verbosity", "0")
-    here = dump(tmp_path / "here.json", *natural.split())
+    exported = dump(tmp_path / "here.json", *natural.split())
     for _ in range(2):
-        manage(other, "loaddata", str(here), "--verbosity", "0")
-    there = tmp_path / "there.json"
-    there.write_text(manage(other, "dumpdata", *natural.split()))
-    assert comparable(there.read_text()) == comparable(here.read_text())
-    empty()
+        manage(other, "loaddata", str(exported), "--verbosity", "0")
+    reexported = tmp_path / "there.json"
+    reexported.write_text(manage(other, "dumpdata", *natural.split()))
+    assert comparable(reexported.read_text()) == comparable(exported.read_text())
+    flush_database()
     for _ in range(2):
-        load(there)
-    back = dump(tmp_path / "back.json", *natural.split())
-    expected = comparable(here.read_text())
-    assert {key: row for key, row in comparable(back.read_text()).items() if key in expected} == expected
+        load(reexported)
+    imported = dump(tmp_path / "back.json", *natural.split())
+    expected = comparable(exported.read_text())
+    assert {key: row for key, row in comparable(imported.read_text()).items() if key in expected} == expected

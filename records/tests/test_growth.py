@@ -1,4 +1,4 @@
-"""Work grows no faster than the input: at once, twice and four times the size, up to the bounds."""
+"""The work of a request grows at most linearly with its size, up to the limits."""
 
 import gc
 import time
@@ -17,7 +17,7 @@ LOGIN, REGISTER, VERIFY = "/api/v1/auth/login", "/api/v1/auth/register", "/api/v
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
 KIBIBYTE = 1024
 COMBINING = "\u0301\u0316"
-#: The largest of three sizes, in bytes: 69,000 of names are just below 10,000 keys, of which a body may have no more.
+#: The largest of three tested sizes, in bytes: 69,000 bytes of names are just below the limit of 10,000 keys.
 NAMES, BODY, URL, HEADER = 69_000, 300 * KIBIBYTE, 7_500, 30 * KIBIBYTE
 
 
@@ -25,7 +25,7 @@ def form_part(name: str, content: str = "1") -> str:
     return f"--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n"
 
 
-#: Name → method, path, largest size, beginning of the body, what it repeats (with @ for a number), its end.
+#: Name → method, path, largest size, start of the body, repeated text (with @ for a number), end.
 BODIES = {
     "duplicate key": ("POST", LOGIN, NAMES, "{", '"k@":1,', '"z":1,"z":2}'),
     "unknown keys": ("POST", STOCKS, NAMES, "{", '"quantit@":1,', '"a":1}'),
@@ -72,7 +72,7 @@ BODIES = {
 }
 
 
-#: Name → path, with # for a text of the size, which repeats this.
+#: Name → path, with # for the repeated text.
 PATHS = {
     "id": (f"{STOCKS}/#", "9"),
     "path": ("/api/v1/#", "a/"),
@@ -101,7 +101,7 @@ PATHS = {
     "state": ("/api/v1/auth/oauth/example/callback?state=#", "a"),
 }
 
-#: Name → header, its beginning, what it repeats, its end.
+#: Name → header, start of its value, repeated text, end.
 HEADERS = {
     "token": ("Authorization", "Bearer ", "a", ""),
     "dots": ("Authorization", "Bearer ", ".", ""),
@@ -126,15 +126,15 @@ HEADERS = {
 }
 
 
-def repeated(text: str, size: int) -> str:
-    """`text` over and over, with the number of each where it has an @."""
+def repeat_to_size(text: str, size: int) -> str:
+    """Repeat the text up to this size, with the index in place of each @."""
     count = size // len(text)
     return "".join(text.replace("@", str(number)) for number in range(count)) if "@" in text else text * count
 
 
-def measured(call) -> tuple[int, float]:
-    """How many functions are called, and the CPU seconds that the faster of two runs takes."""
-    call()  # what is made once
+def measure(call) -> tuple[int, float]:
+    """Return the number of function calls, and the CPU seconds of the faster of two runs."""
+    call()  # fills caches
     seconds = []
     for _ in range(2):
         started = time.thread_time()
@@ -145,22 +145,22 @@ def measured(call) -> tuple[int, float]:
     return sum(entry.callcount for entry in profile.getstats()), min(seconds)
 
 
-def assert_linear(of_size, largest: int) -> None:
-    """Four times the size may be four times the work; quadratic work would be sixteen times as much."""
+def assert_linear(call_for_size, largest: int) -> None:
+    """Assert that four times the size is about four times the work; quadratic work would be sixteen times as much."""
     gc.disable()
     try:
-        work = [measured(of_size(largest // part)) for part in (4, 2, 1)]
+        work = [measure(call_for_size(largest // part)) for part in (4, 2, 1)]
     finally:
         gc.enable()
-    (calls, seconds), (twice_the_calls, _), (most_calls, most_seconds) = work
-    assert twice_the_calls <= 3 * calls
-    assert most_calls <= 6 * calls
-    assert most_seconds <= 7 * max(seconds, 0.01)
+    (calls, seconds), (double_calls, _), (quadruple_calls, quadruple_seconds) = work
+    assert double_calls <= 3 * calls
+    assert quadruple_calls <= 6 * calls
+    assert quadruple_seconds <= 7 * max(seconds, 0.01)
 
 
 @pytest.fixture
 def send(superuser, make_stock, settings):
-    """Send a request that must not fail."""
+    """Return a function that sends a request and asserts that it does not crash."""
     settings.TRUSTED_PROXIES = 1
     for _ in range(3):
         make_stock(superuser.user)
@@ -176,42 +176,46 @@ def send(superuser, make_stock, settings):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_work_grows_with_the_body(send, name):
+def test_work_is_linear_in_the_body(send, name):
     method, path, largest, start, text, end = BODIES[name]
     kind = MULTIPART if name in {"parts", "files", "line breaks", "no boundary"} else FORM
     kind = "application/json" if start.startswith(("{", "[")) or text[0] in "[]{" else kind
 
-    assert_linear(lambda size: partial(send, method, path, start + repeated(text, size) + end, kind), largest)
+    assert_linear(lambda size: partial(send, method, path, start + repeat_to_size(text, size) + end, kind), largest)
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_work_grows_with_the_url(send, name):
+def test_work_is_linear_in_the_url(send, name):
     path, text = PATHS[name]
-    assert_linear(lambda size: partial(send, "GET", path.replace("#", repeated(text, size))), URL)
+    assert_linear(lambda size: partial(send, "GET", path.replace("#", repeat_to_size(text, size))), URL)
 
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("path", [STOCKS, "/static/users/account.js"])
-def test_work_grows_with_a_header(send, superuser, name, path):
+def test_work_is_linear_in_a_header(send, superuser, name, path):
     header, start, text, end = HEADERS[name]
     if header == "Authorization":
         superuser.credentials()
     variable = f"HTTP_{header.upper().replace('-', '_')}"
 
-    assert_linear(lambda size: partial(send, "GET", path, **{variable: start + repeated(text, size) + end}), HEADER)
+    assert_linear(
+        lambda size: partial(send, "GET", path, **{variable: start + repeat_to_size(text, size) + end}), HEADER
+    )
 
 
 @pytest.mark.parametrize(
     ("start", "text"), [('text/plain; a="', ";"), ('text/plain; a="', '\\";'), ("text/plain; ", "a*0=1;")]
 )
-def test_work_grows_with_the_content_type(start, text):
+def test_work_is_linear_in_the_content_type(start, text):
     environ = RequestFactory().get("/").environ
-    assert_linear(lambda size: partial(UTF8Request, environ | {"CONTENT_TYPE": start + repeated(text, size)}), 400_000)
+    assert_linear(
+        lambda size: partial(UTF8Request, environ | {"CONTENT_TYPE": start + repeat_to_size(text, size)}), 400_000
+    )
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", [f"application/json; a={'b' * 300}", "application/json; a*=nonsense'en'b", "a; b*x=1"])
-def test_content_type_that_cannot_be_read_is_unsupported(kind):
+def test_malformed_content_type_is_unsupported(kind):
     environ = RequestFactory().post(LOGIN, "{}", content_type="application/json").environ | {"CONTENT_TYPE": kind}
     statuses = []
     application(environ, lambda status, headers: statuses.append(int(status[:3])))
@@ -223,5 +227,5 @@ def test_content_type_that_cannot_be_read_is_unsupported(kind):
     ["", "a=b", "a=b; c=d;e", "a=", "=b", " a = b ", 'a="b"', 'a="b\\"c"', 'a="\\054\\073"', 'a="\\\\\\054x"', 'a="\\',
      'a="\\"', 'a="\\0"', 'a="\\400"', "a=\\054", 'a="\\\xe4"', ";;", "a=b=c", 'a=";"'],
 )  # fmt: skip
-def test_cookies_are_read_as_by_django(header):
+def test_cookies_are_parsed_like_django(header):
     assert parse_cookies(header) == parse_cookie(header)

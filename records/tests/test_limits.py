@@ -1,4 +1,4 @@
-"""Input that is too long or too large is refused before it costs anything."""
+"""Input above the size limits is refused early."""
 
 import json
 
@@ -18,7 +18,7 @@ def problem(answer, status):
     return body
 
 
-def of_length(path: str, length: int) -> str:
+def url_of_length(path: str, length: int) -> str:
     return f"{path}?".ljust(length, "a")
 
 
@@ -36,26 +36,26 @@ def send(client, path, body, content_type="application/json", method="POST"):
 @paths
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS"])
 def test_url_over_8_kib_is_refused(anonymous, path, method):
-    answer = anonymous.generic(method, of_length(path, 8193))
+    answer = anonymous.generic(method, url_of_length(path, 8193))
     assert (answer.status_code, answer["Content-Type"]) == (414, "application/problem+json")
 
 
 def test_url_of_8_kib_is_read(owner):
-    assert problem(owner.get(of_length(STOCKS, 8192)), 400)["errors"]
-    problem(owner.get(of_length(STOCKS, 8193)), 414)
+    assert problem(owner.get(url_of_length(STOCKS, 8192)), 400)["errors"]
+    problem(owner.get(url_of_length(STOCKS, 8193)), 414)
 
 
-def test_path_counts_as_it_is_sent(anonymous):
+def test_url_length_counts_the_encoded_path(anonymous):
     problem(anonymous.get("/api/v1/" + "%C3%A4" * 1364), 404)
     problem(anonymous.get("/api/v1/" + "%C3%A4" * 1365), 414)
 
 
-def test_browser_gets_a_page_about_its_url(anonymous):
-    answer = anonymous.get(of_length("/docs", 9000), headers={"Accept": "text/html"})
+def test_browser_gets_a_page_for_a_long_url(anonymous):
+    answer = anonymous.get(url_of_length("/docs", 9000), headers={"Accept": "text/html"})
     assert (answer.status_code, answer["Content-Type"]) == (414, "text/html; charset=utf-8")
 
 
-def test_100_parameters_are_read_and_each_is_named(owner):
+def test_100_parameters_are_accepted(owner):
     query = "&".join(f"k{number}=1" for number in range(100))
     assert len(problem(owner.get(f"{STOCKS}?{query}"), 400)["errors"]) == 100
 
@@ -74,11 +74,11 @@ def test_headers_over_32_kib_are_refused(anonymous, path, header):
     problem(anonymous.get(path, **{f"HTTP_{header}": "a" * 32_768}), 431)
 
 
-def test_headers_count_together(anonymous):
+def test_header_sizes_are_summed(anonymous):
     problem(anonymous.get(STOCKS, **{f"HTTP_X_{number}": "a" * 1000 for number in range(40)}), 431)
 
 
-def test_long_headers_are_read(owner):
+def test_long_header_below_the_limit_is_accepted(owner):
     assert owner.get(STOCKS, HTTP_X_ANY="a" * 30_000).status_code == 200
 
 
@@ -106,7 +106,7 @@ def test_trace_is_not_allowed_anywhere(anonymous, superuser, path, slash):
     ],
     ids=["items", "lists", "keys"],
 )
-def test_10_000_keys_and_items_are_read(owner, body, status):
+def test_10_000_keys_and_items_are_accepted(owner, body, status):
     assert "10,000" not in problem(send(owner, STOCKS, json.dumps(body)), status)["detail"].replace("10,000 fields", "")
 
 
@@ -131,20 +131,20 @@ def test_more_than_10_000_keys_and_items_are_refused(staff, path, body, indent):
 
 
 @pytest.mark.parametrize("text", ["," * 20_000, "[{" * 10_000, '\\"' * 20_000, "\\\\" * 20_000, '","' * 9_000])
-def test_signs_in_a_text_are_no_items(owner, text):
+def test_punctuation_in_a_string_is_not_counted(owner, text):
     text = text if "\\" in text else json.dumps(text)[1:-1]
     assert list(problem(send(owner, ME, f'{{"bio": "{text}"}}', method="PATCH"), 400)["errors"]) == ["bio"]
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
-def test_depth_is_bounded(owner, opening, closing):
+def test_nesting_depth_is_limited(owner, opening, closing):
     for levels, is_refused in ((50, False), (100, opening == '[{"a":'), (101, True)):
         body = opening * levels + "0" + closing * levels
         assert ("nested too deep" in problem(send(owner, STOCKS, body), 400)["detail"]) is is_refused
 
 
 @pytest.mark.parametrize("position", [0, 4_999, 9_998])
-def test_key_that_stands_twice_among_many_is_refused(anonymous, position):
+def test_duplicate_key_among_many_is_refused(anonymous, position):
     keys = [*(f"k{number}" for number in range(9_999)), f"k{position}"]
     body = "{" + ",".join(f'"{key}":1' for key in keys) + "}"
     assert f"'k{position}' stands twice" in problem(send(anonymous, LOGIN, body), 400)["detail"]
@@ -152,15 +152,15 @@ def test_key_that_stands_twice_among_many_is_refused(anonymous, position):
 
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith(("/api/v1", "/static"))])
 @pytest.mark.parametrize("kind", [FORM, "multipart/form-data; boundary=x", "application/json"])
-def test_body_over_a_mebibyte_is_too_large_beyond_the_api(anonymous, path, kind):
+def test_body_over_a_mebibyte_is_too_large_outside_the_api(anonymous, path, kind):
     problem(send(anonymous, path, b"a" * (1024 * 1024 + 1), kind), 413)
 
 
-def test_form_with_too_many_fields_says_so(anonymous):
+def test_form_with_too_many_fields_is_refused(anonymous):
     assert "too many fields" in problem(send(anonymous, LOGIN, "a=1&" * 20_000, FORM), 400)["detail"]
 
 
-# Answers
+# Responses
 
 
 def test_only_the_first_100_unknown_fields_are_named(owner):
@@ -169,7 +169,7 @@ def test_only_the_first_100_unknown_fields_are_named(owner):
     assert "9,000 fields are unknown or read-only" in body["detail"]
 
 
-def test_only_the_first_100_bad_values_are_named(staff):
+def test_only_the_first_100_invalid_values_are_named(staff):
     prices = {f"S{number}": 0 for number in range(1000)}
     answer = send(staff, f"{STOCKS}/reprice", json.dumps({"prices": prices}))
     body = problem(answer, 400)
@@ -179,7 +179,7 @@ def test_only_the_first_100_bad_values_are_named(staff):
     assert len(answer.content) < 20_000
 
 
-def test_too_many_symbols_are_refused_as_such(staff):
+def test_too_many_symbols_are_refused(staff):
     prices = {f"S{number}": 0 for number in range(1001)}
     errors = problem(send(staff, f"{STOCKS}/reprice", json.dumps({"prices": prices})), 400)["errors"]
     assert errors == {"prices": ["Ensure there are no more than 1,000 entries."]}
@@ -200,18 +200,18 @@ def test_too_many_symbols_are_refused_as_such(staff):
 @pytest.mark.parametrize(
     "text", ["a" * 500_000, "\\u0000" * 80_000, "\\ud800" * 80_000, "ä" * 200_000], ids=ascii_start
 )
-def test_what_was_sent_does_not_come_back_whole(staff, method, path, body, text):
+def test_error_does_not_repeat_long_input(staff, method, path, body, text):
     answer = send(staff, path, body.replace("#", text), method=method)
     problem(answer, 400)
     assert len(answer.content) < 10_000
 
 
-def test_log_holds_no_endless_paths(anonymous, caplog):
+def test_logged_path_is_truncated(anonymous, caplog):
     anonymous.get("/" + "a" * 50_000)
     assert max(len(record.getMessage()) for record in caplog.records) < 2_000
 
 
-def test_search_in_the_admin_has_so_many_words_only(superuser):
+def test_admin_search_terms_are_limited(superuser):
     superuser.force_login(superuser.user)
     for path in ("stocks/stock/", "users/user/"):
         assert superuser.get(f"/admin/{path}?q={'a+' * 20}").status_code == 200
@@ -219,5 +219,5 @@ def test_search_in_the_admin_has_so_many_words_only(superuser):
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "x"], ids=ascii_start)
-def test_forged_length_is_no_crash_beyond_the_api(anonymous, length):
+def test_invalid_content_length_does_not_crash_outside_the_api(anonymous, length):
     assert anonymous.post("/admin/login/", CONTENT_LENGTH=length).status_code < 500

@@ -108,7 +108,7 @@ def test_extension_is_created_in_the_schema_of_the_tables(database):
 # Real connections
 
 
-def connected(url: str) -> tuple:
+def connect(url: str) -> tuple:
     """Connect as the service does with this DATABASE_URL."""
     parameters = postgresql.limited(postgresql.read_url(url), statement=5000, lock=1000)
     service = type(connection._connections["default"])(connection.settings_dict | parameters, "default")
@@ -123,10 +123,10 @@ def connected(url: str) -> tuple:
 
 
 def test_url_with_escapes_hosts_and_options_connects(database):
-    name, role, search_path = connected(url_of(database, "options=-csearch_path%3Dapp,public"))
+    name, role, search_path = connect(url_of(database, "options=-csearch_path%3Dapp,public"))
     assert (name, role, search_path) == (database["dbname"], database["user"], "app,public")
     first_host_is_down = url_of(database).replace("@", "@127.0.0.1:1,")
-    assert connected(first_host_is_down)[0] == database["dbname"]
+    assert connect(first_host_is_down)[0] == database["dbname"]
 
 
 def test_socket_directory_connects(database):
@@ -140,14 +140,14 @@ def test_socket_directory_connects(database):
         f"postgres://{user}@{quote(sockets[0], safe='')}:{port}/{database['dbname']}",
         f"postgres://{user}@/{database['dbname']}?host={sockets[0]}&port={port}",
     ):
-        assert connected(url)[0] == database["dbname"]
+        assert connect(url)[0] == database["dbname"]
 
 
 def test_connect_timeout_of_the_url_is_used():
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and sends nothing
         started = time.monotonic()
         with pytest.raises(OperationalError, match="timeout expired"):
-            connected(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2")
+            connect(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2")
         assert time.monotonic() - started < 5
 
 

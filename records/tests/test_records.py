@@ -1,4 +1,4 @@
-"""Rules of every stored row, for each way of changing it."""
+"""Versions, timestamps and soft deletion of records, for each way of changing a row."""
 
 from decimal import Decimal
 
@@ -21,8 +21,8 @@ def stored(row):
     return type(row).all_objects.get(pk=row.pk)
 
 
-def written(queries):
-    """The SET part of the one UPDATE among `queries`."""
+def set_clause(queries):
+    """Return the SET clause of the only UPDATE in `queries`."""
     [sql] = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
     return sql.partition(" SET ")[2].partition(" WHERE ")[0]
 
@@ -34,24 +34,24 @@ def test_new_row_starts_at_version_one(stock):
     assert (stock.version, stock.created_at <= stock.updated_at) == (1, True)
 
 
-def test_save_writes_only_what_was_changed(stock):
+def test_save_writes_only_changed_columns(stock):
     stock.price = Decimal("2")
     with CaptureQueriesContext(
         connection,
     ) as queries:
         stock.save()
-    assert {name for name in Stock._meta._forward_fields_map if f'"{name}" =' in written(queries)} == {
+    assert {name for name in Stock._meta._forward_fields_map if f'"{name}" =' in set_clause(queries)} == {
         "price",
         "updated_at",
         "version",
     }
 
 
-def test_patch_writes_only_what_was_changed(owner, stock):
+def test_patch_writes_only_changed_columns(owner, stock):
     with CaptureQueriesContext(connection) as queries:
         owner.patch(f"/api/v1/stocks/{stock.pk}", {"price": 2, "quantity": stock.quantity})
-    assert '"quantity" =' not in written(queries)
-    assert '"price" =' in written(queries)
+    assert '"quantity" =' not in set_clause(queries)
+    assert '"price" =' in set_clause(queries)
 
 
 def test_save_without_a_change_writes_nothing(stock, django_assert_num_queries):
@@ -76,13 +76,13 @@ def test_save_twice_writes_once(stock, django_assert_num_queries):
     assert stored(stock).version == 2
 
 
-@pytest.mark.parametrize("same", [{"price": 175.5, "quantity": 10}, {"name": "AAPL"}, {"name": "aapl"}, {}])
-def test_patch_without_a_change_keeps_the_version(owner, stock, same):
-    body = owner.patch(f"/api/v1/stocks/{stock.pk}", same).json()
+@pytest.mark.parametrize("unchanged", [{"price": 175.5, "quantity": 10}, {"name": "AAPL"}, {"name": "aapl"}, {}])
+def test_patch_without_a_change_keeps_the_version(owner, stock, unchanged):
+    body = owner.patch(f"/api/v1/stocks/{stock.pk}", unchanged).json()
     assert (body["version"], stored(stock).updated_at) == (1, stock.updated_at)
 
 
-def test_save_of_named_fields_leaves_the_others(stock):
+def test_update_fields_writes_only_these(stock):
     stock.price, stock.quantity = Decimal("2"), 99
     stock.save(update_fields=["price"])
     assert (stored(stock).price, stored(stock).quantity) == (2, 10)
@@ -90,7 +90,7 @@ def test_save_of_named_fields_leaves_the_others(stock):
     assert stored(stock).quantity == 99
 
 
-def test_save_leaves_columns_that_were_not_loaded(stock):
+def test_save_does_not_write_deferred_columns(stock):
     partial = Stock.objects.only("price").get(pk=stock.pk)
     Stock.objects.filter(pk=stock.pk).update(quantity=99)
     partial.price = Decimal("2")
@@ -98,7 +98,7 @@ def test_save_leaves_columns_that_were_not_loaded(stock):
     assert (stored(stock).price, stored(stock).quantity) == (2, 99)
 
 
-def test_two_writers_of_different_columns_lose_nothing(stock):
+def test_concurrent_saves_of_different_columns_are_kept(stock):
     other = stored(stock)
     stock.price, other.quantity = Decimal("2"), 99
     stock.save()
@@ -107,20 +107,20 @@ def test_two_writers_of_different_columns_lose_nothing(stock):
     assert (row.price, row.quantity, row.version) == (2, 99, 3)
 
 
-def test_saved_row_knows_its_version(stock):
+def test_save_updates_version_of_the_instance(stock):
     stock.price = Decimal("2")
     stock.save()
     assert stock.version == 2
 
 
-def test_saved_expression_counts_once(stock):
+def test_saved_expression_is_applied_once(stock):
     stock.quantity = F("quantity") + 5
     stock.save()
     stock.save()
     assert (stock.quantity, stored(stock).quantity, stored(stock).version) == (15, 15, 2)
 
 
-def test_refreshed_row_has_nothing_to_save(stock, django_assert_num_queries):
+def test_save_after_refresh_writes_nothing(stock, django_assert_num_queries):
     stock.price = Decimal("2")
     stock.refresh_from_db()
     with django_assert_num_queries(0):
@@ -128,7 +128,7 @@ def test_refreshed_row_has_nothing_to_save(stock, django_assert_num_queries):
     assert stock.price == Decimal("175.5")
 
 
-def test_save_that_failed_can_be_repeated(stock):
+def test_failed_save_can_be_repeated(stock):
     stock.price = Decimal(-1)
     with pytest.raises(IntegrityError), transaction.atomic():
         stock.save()
@@ -145,7 +145,7 @@ def test_version_cannot_be_set(stock):
     assert stored(stock).version == 2
 
 
-def test_save_of_a_vanished_row_creates_nothing(stock):
+def test_save_of_a_purged_row_creates_nothing(stock):
     Stock.objects.filter(pk=stock.pk).purge()
     stock.price = Decimal("2")
     with pytest.raises(DatabaseError), transaction.atomic():
@@ -187,37 +187,37 @@ changes = pytest.mark.parametrize(
 
 
 @changes
-def test_every_change_of_a_stock_raises_its_version_by_one(stock, change):
+def test_every_change_of_a_stock_increments_its_version(stock, change):
     before = stored(stock)
     change(Stock.objects.filter(pk=stock.pk), stock)
     assert (stored(stock).version, stored(stock).updated_at > before.updated_at) == (2, True)
 
 
 @changes
-def test_every_change_of_a_user_raises_their_version_by_one(make_user, change):
+def test_every_change_of_a_user_increments_its_version(make_user, change):
     user = make_user()
     change(User.objects.filter(pk=user.pk), user)
     assert stored(user).version == 2
 
 
-def test_restoring_raises_the_version_by_one(stock):
+def test_restore_increments_the_version(stock):
     stock.delete()
     stock.restore()
     assert (stock.version, stored(stock).version) == (3, 3)
 
 
-def test_update_of_a_related_set_raises_versions(owner, make_stock):
+def test_update_by_related_manager_increments_versions(owner, make_stock):
     rows = [make_stock(owner.user) for _ in range(3)]
     owner.user.stocks.update(quantity=F("quantity") * 2)
     assert [(stored(row).quantity, stored(row).version) for row in rows] == [(20, 2)] * 3
 
 
-def test_repricing_raises_versions(staff, stock):
+def test_repricing_increments_versions(staff, stock):
     staff.post("/api/v1/stocks/reprice", {"prices": {"AAPL": 2}})
     assert (stored(stock).price, stored(stock).version) == (2, 2)
 
 
-def test_bulk_update_of_many_rows_raises_each_version_once(owner, make_stock):
+def test_bulk_update_increments_each_version_once(owner, make_stock):
     rows = [make_stock(owner.user) for _ in range(5)]
     for number, row in enumerate(rows, start=1):
         row.quantity = number
@@ -239,25 +239,29 @@ def test_upsert_is_refused(owner):
 # Deletion
 
 
-def test_deleted_row_is_out_of_sight_but_kept(stock):
+def test_deleted_row_is_hidden_but_kept(stock):
     stock.delete(reason="sold")
     assert not Stock.objects.filter(pk=stock.pk).exists()
     assert (stock.is_deleted, stock.deletion_reason, stock.deleted_by) == (True, "sold", None)
 
 
-def test_deletion_says_who_and_why(owner, stock):
+def test_deletion_stores_user_and_reason(owner, stock):
     owner.delete(f"/api/v1/stocks/{stock.pk}?reason=sold")
     assert (stored(stock).deleted_by, stored(stock).deletion_reason) == (owner.user.pk, "sold")
 
 
-def test_deleting_again_keeps_the_first_mark(stock):
+def test_second_deletion_keeps_the_first_details(stock):
     stock.delete(reason="first")
-    mark = stored(stock)
+    first_deletion = stored(stock)
     stock.delete(reason="second")
-    assert (stored(stock).deletion, stored(stock).deletion_reason, stored(stock).version) == (mark.deletion, "first", 2)
+    assert (stored(stock).deletion, stored(stock).deletion_reason, stored(stock).version) == (
+        first_deletion.deletion,
+        "first",
+        2,
+    )
 
 
-def test_restoring_clears_the_mark(stock):
+def test_restore_clears_deletion_details(stock):
     stock.delete(reason="sold")
     assert stock.restore() == 1
     row = Stock.objects.get(pk=stock.pk)
@@ -268,14 +272,14 @@ def test_restoring_a_live_row_changes_nothing(stock):
     assert (stock.restore(), stored(stock).version) == (0, 1)
 
 
-def test_stocks_go_with_their_user_under_the_same_mark(owner, stranger, make_stock):
-    mine, theirs = make_stock(owner.user), make_stock(stranger.user)
+def test_stocks_are_deleted_with_their_user(owner, stranger, make_stock):
+    own_stock, other_stock = make_stock(owner.user), make_stock(stranger.user)
     owner.user.delete(reason="gone")
-    assert stored(mine).deletion == stored(owner.user).deletion is not None
-    assert (stored(mine).deletion_reason, stored(theirs).deletion) == ("gone", None)
+    assert stored(own_stock).deletion == stored(owner.user).deletion is not None
+    assert (stored(own_stock).deletion_reason, stored(other_stock).deletion) == ("gone", None)
 
 
-def test_restoring_a_user_brings_back_exactly_what_went_with_them(owner, make_stock):
+def test_restoring_a_user_restores_only_stocks_deleted_with_them(owner, make_stock):
     earlier, together, other = (make_stock(owner.user) for _ in range(3))
     earlier.delete()
     owner.user.delete()
@@ -292,14 +296,18 @@ def test_stocks_deleted_together_before_their_user_stay_deleted(owner, make_stoc
     assert all(stored(row).is_deleted for row in rows)
 
 
-def test_users_deleted_together_are_restored_one_by_one(owner, stranger, make_stock):
-    mine, theirs = make_stock(owner.user), make_stock(stranger.user)
+def test_users_deleted_together_are_restored_separately(owner, stranger, make_stock):
+    own_stock, other_stock = make_stock(owner.user), make_stock(stranger.user)
     User.objects.filter(pk__in=[owner.user.pk, stranger.user.pk]).delete()
     owner.user.restore()
-    assert (stored(mine).is_deleted, stored(theirs).is_deleted, stored(stranger.user).is_deleted) == (False, True, True)
+    assert (stored(own_stock).is_deleted, stored(other_stock).is_deleted, stored(stranger.user).is_deleted) == (
+        False,
+        True,
+        True,
+    )
 
 
-def test_second_deletion_and_restoring_are_as_the_first(owner, make_stock):
+def test_repeated_deletion_and_restore_keep_deleted_stocks_deleted(owner, make_stock):
     deleted = make_stock(owner.user)
     owner.user.delete()
     owner.user.restore()
@@ -309,20 +317,20 @@ def test_second_deletion_and_restoring_are_as_the_first(owner, make_stock):
     assert stored(deleted).is_deleted
 
 
-def test_stock_of_a_deleted_user_is_not_restored_alone(owner, stock):
+def test_stock_of_a_deleted_user_cannot_be_restored(owner, stock):
     owner.user.delete()
     with pytest.raises(ValidationError, match="restore the owner first"):
         stock.restore()
     assert stored(stock).is_deleted
 
 
-def test_stock_of_a_deleted_user_conflicts_over_the_api(staff, owner, stock):
+def test_restoring_a_stock_of_a_deleted_user_is_409(staff, owner, stock):
     owner.user.delete()
     assert staff.post(f"/api/v1/stocks/{stock.pk}/restore").status_code == 409
 
 
 @pytest.mark.parametrize("rows", [1, 20])
-def test_deletion_costs_the_same_for_any_number_of_rows(owner, make_stock, rows, django_assert_max_num_queries):
+def test_deletion_query_count_is_constant(owner, make_stock, rows, django_assert_max_num_queries):
     for _ in range(rows):
         make_stock(owner.user)
     # One query for each other model whose rows are deleted with it.
@@ -332,7 +340,7 @@ def test_deletion_costs_the_same_for_any_number_of_rows(owner, make_stock, rows,
     assert counts == {"users.User": 1, "stocks.Stock": rows}
 
 
-def test_purging_removes_a_user_and_their_stocks_for_good(owner, make_stock):
+def test_purge_removes_a_user_and_their_stocks(owner, make_stock):
     live, deleted = make_stock(owner.user), make_stock(owner.user)
     deleted.delete()
     User.objects.filter(pk=owner.user.pk).purge()
@@ -356,11 +364,11 @@ def test_deleted_user_keeps_username_and_email(staff, make_user, field, value, m
 
 
 @pytest.mark.parametrize("field", ["username", "email"])
-def test_value_is_no_conflict_with_itself(owner, field):
+def test_unchanged_value_does_not_conflict_with_itself(owner, field):
     value = getattr(owner.user, field).upper()
     assert owner.patch("/api/v1/users/me", {field: value}).status_code == 200
     assert owner.patch("/api/v1/users/me", {field: value}).status_code == 200
 
 
-def test_two_users_may_be_without_email(make_user):
+def test_several_users_can_have_no_email(make_user):
     assert {make_user(email=None).email, make_user(email=None).email} == {None}

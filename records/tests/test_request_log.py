@@ -1,4 +1,4 @@
-"""The request log names the user without a query of the database."""
+"""The request log contains the user id and costs no query."""
 
 import json
 import logging
@@ -35,14 +35,14 @@ def lines():
     logger.removeHandler(handler)
 
 
-def test_line_names_the_user_of_an_access_token(owner, lines):
+def test_line_contains_the_user_of_an_access_token(owner, lines):
     owner.get(ME)
     [(text, entry)] = lines
     assert text.endswith(f" user={owner.user.pk}")
     assert entry["user_id"] == owner.user.pk
 
 
-def test_line_names_the_user_of_a_browser(make_user, lines):
+def test_line_contains_the_user_of_a_browser_session(make_user, lines):
     browser, user = Browser(), make_user(is_staff=True)
     browser.force_login(user)
     for path in (ME, "/admin/"):
@@ -51,25 +51,25 @@ def test_line_names_the_user_of_a_browser(make_user, lines):
 
 
 @pytest.mark.parametrize("path", ["/ping", ME, "/api/v1/nothing"])
-def test_line_of_a_stranger_names_nobody(anonymous, lines, path):
+def test_line_of_an_anonymous_request_has_no_user(anonymous, lines, path):
     anonymous.get(path)
     [(text, entry)] = lines
     assert text.endswith(" user=-")
     assert entry["user_id"] is None
 
 
-def test_bad_token_names_nobody(anonymous, lines):
+def test_line_of_an_invalid_token_has_no_user(anonymous, lines):
     anonymous.credentials(HTTP_AUTHORIZATION="Bearer x")
     assert anonymous.get(ME).status_code == 401
     assert lines[-1][1]["user_id"] is None
 
 
-def test_refused_request_names_the_user(stranger, lines):
+def test_line_of_a_refused_request_contains_the_user(stranger, lines):
     assert stranger.get("/api/v1/admin/audit-logs").status_code == 403
     assert lines[-1][1]["user_id"] == stranger.user.pk
 
 
-def test_nobody_is_looked_up_for_the_line(make_user, lines):
+def test_logging_costs_no_user_query(make_user, lines):
     browser = Browser()
     browser.force_login(make_user())
     with CaptureQueriesContext(connection) as queries:
@@ -78,7 +78,7 @@ def test_nobody_is_looked_up_for_the_line(make_user, lines):
     assert lines[-1][1]["user_id"] is None
 
 
-def test_line_has_no_name_or_address(make_user, lines):
+def test_line_contains_no_username_or_email(make_user, lines):
     browser, user = Browser(), make_user(password=PASSWORD)
     browser.force_login(user)
     browser.get(ME)

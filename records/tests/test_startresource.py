@@ -27,8 +27,8 @@ def _inflect():
 BASE = Path(settings.BASE_DIR)
 
 
-def refusal(text: str) -> tuple[str, int]:
-    """Return the message, and the position that it points at."""
+def specification_error(text: str) -> tuple[str, int]:
+    """Return the message and the position of its caret."""
     with pytest.raises(SpecificationError) as caught:
         read_fields([text])
     message, excerpt, caret = str(caught.value).split("\n")
@@ -36,7 +36,7 @@ def refusal(text: str) -> tuple[str, int]:
     return message, caret.index("^") - 4
 
 
-@pytest.mark.parametrize(("text", "words", "spot"), [
+@pytest.mark.parametrize(("text", "words", "column"), [
     ("title", "no ':' follows", 5),
     ("title:", "There is no type ''", 6),
     (":str", "begin with a letter", 0),
@@ -109,13 +109,13 @@ def refusal(text: str) -> tuple[str, int]:
     ("owner:user?", "Every row has an owner", 10),
     ("owner:user!", "cannot be unique", 10),
 ])  # fmt: skip
-def test_field_is_refused_with_a_reason_at_its_spot(text, words, spot):
-    message, position = refusal(text)
+def test_invalid_field_is_reported_with_its_position(text, words, column):
+    message, position = specification_error(text)
     assert words in message
-    assert position == spot
+    assert position == column
 
 
-def test_all_fields_that_are_wrong_are_named():
+def test_all_invalid_fields_are_reported():
     with pytest.raises(SpecificationError) as caught:
         read_fields(["title:strng", "due:date", "order:int"])
     assert str(caught.value).count("^") == 2
@@ -123,13 +123,13 @@ def test_all_fields_that_are_wrong_are_named():
 
 @pytest.mark.parametrize("word", sorted(SQL_RESERVED))
 def test_reserved_words_are_refused(word):
-    assert "reserved" in refusal(f"{word}:str")[0]
+    assert "reserved" in specification_error(f"{word}:str")[0]
 
 
 def resource(name: str, *fields: str, **options) -> Resource:
-    built = Resource(Names(name), read_fields(list(fields or ("title:str",))), **options)
-    ModelCode(built)  # checks the names that its code uses
-    return built
+    code_resource = Resource(Names(name), read_fields(list(fields or ("title:str",))), **options)
+    ModelCode(code_resource)  # checks the names that its code uses
+    return code_resource
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def resource(name: str, *fields: str, **options) -> Resource:
         ("Slugged", "code of the model itself"),
     ],
 )  # fmt: skip
-def test_name_is_refused_with_a_reason(name, words):
+def test_invalid_name_is_reported(name, words):
     fields, options = ["name:str", "code:str!"], {"is_slugged": True}
     with pytest.raises(SpecificationError) as caught:
         resource(name, *fields, **options)
@@ -157,7 +157,7 @@ def test_name_is_refused_with_a_reason(name, words):
     "name", ["Portfolio", "Holding", "Order", "Transaction", "Trade", "Position", "Account", "Index", "Check", "Limit"]
 )
 @pytest.mark.parametrize("options", [{}, {"is_soft": True, "is_searchable": True, "is_managed": True}])
-def test_words_of_the_trade_are_names(name, options):
+def test_common_trading_terms_are_valid_names(name, options):
     assert resource(name, "name:str", "stock:fk(stocks.Stock)", "owner:user", **options).names.model == name
 
 
@@ -180,13 +180,13 @@ def test_words_of_the_trade_are_names(name, options):
         (["stock:fk(stocks.Stock)"], {}, "rows of stocks.Stock belong to users, so these must too"),
     ],
 )
-def test_fields_that_do_not_go_together_are_refused(fields, options, words):
+def test_conflicting_fields_are_refused(fields, options, words):
     with pytest.raises(SpecificationError) as caught:
         resource("Item", *fields, **options)
     assert words in str(caught.value)
 
 
-def test_command_says_why_and_writes_nothing():
+def test_command_reports_the_error_and_writes_nothing():
     before = {path: path.read_bytes() for path in (BASE / SETTINGS, BASE / URLS)}
     with pytest.raises(CommandError, match=r"no type 'strng'.*\n    title:strng\n +\^\nNothing was written\."):
         call_command("startresource", "Item", "title:strng")
@@ -222,14 +222,14 @@ def test_defaults(text, default):
     assert field.default == default
 
 
-def test_modifiers_come_in_any_order_before_the_default():
+def test_modifiers_are_accepted_in_any_order():
     [first, second] = read_fields(["a:str?!", "b:str!?"])
     assert (first.is_optional, first.is_unique) == (second.is_optional, second.is_unique) == (True, True)
 
 
-def test_names_in_the_database_are_short_and_not_taken_twice():
-    made = resource("LongWindedDescription", "an_attribute_with_a_long_name:int", is_searchable=True)
-    names = re.findall(r'name="(\w+)"', "".join(ModelCode(made).indexes))
+def test_index_names_are_short_and_unique():
+    searchable = resource("LongWindedDescription", "an_attribute_with_a_long_name:int", is_searchable=True)
+    names = re.findall(r'name="(\w+)"', "".join(ModelCode(searchable).indexes))
     assert max(map(len, names)) <= 30
     assert len(set(names)) == len(names)
 
@@ -238,7 +238,7 @@ def test_names_in_the_database_are_short_and_not_taken_twice():
 
 
 @pytest.mark.parametrize("path", [SETTINGS, URLS])
-def test_registering_is_undone_exactly(path):
+def test_unregistering_restores_the_file(path):
     text = (BASE / path).read_text()
     once = registered(path, text, "items")
     both = registered(path, once, "boxes")
@@ -246,7 +246,7 @@ def test_registering_is_undone_exactly(path):
     assert len(both.splitlines()) == len(text.splitlines()) + 2 * (1 if path == SETTINGS else 2)
 
 
-def test_new_apps_stand_behind_the_others_and_imports_in_order():
+def test_new_app_is_registered_last_and_imports_are_sorted():
     settings_text = registered(SETTINGS, (BASE / SETTINGS).read_text(), "apples")
     assert settings_text.index('"stocks",') < settings_text.index('"apples",')
     urls = registered(URLS, (BASE / URLS).read_text(), "apples")
@@ -258,7 +258,7 @@ def test_new_apps_stand_behind_the_others_and_imports_in_order():
 @pytest.mark.parametrize(
     ("path", "text"), [(SETTINGS, 'INSTALLED_APPS = ["users"]'), (SETTINGS, ""), (URLS, "urlpatterns = []\n")]
 )
-def test_file_that_was_rebuilt_is_not_guessed_at(path, text):
+def test_unrecognized_file_is_refused(path, text):
     with pytest.raises(CommandError):
         registered(path, text, "items")
 
@@ -276,7 +276,7 @@ def contents(tree: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_failure_midway_leaves_the_tree_as_it_was(tree, monkeypatch, failing):
+def test_failed_write_restores_the_tree(tree, monkeypatch, failing):
     write, before, written = project._write, contents(tree), []
 
     def fail(path, content):
@@ -294,21 +294,21 @@ def test_failure_midway_leaves_the_tree_as_it_was(tree, monkeypatch, failing):
     assert not (tree / "items").exists()
 
 
-def test_change_and_its_reverse_are_shown_and_done(tree):
+def test_change_is_applied_and_reversed(tree):
     before = contents(tree)
     Change({Path("items/a.py"): "a\n", Path("items/__init__.py"): "", SETTINGS: "new\n"}).apply()
     assert contents(tree) == {"items/a.py": "a\n", "items/__init__.py": "", str(SETTINGS): "new\n"}
     (tree / "items/__pycache__").mkdir()
-    back = Change({Path("items/a.py"): None, Path("items/__init__.py"): None, SETTINGS: "old\n"})
-    assert back.diff().splitlines()[:3] == ["--- a/config/settings.py", "+++ b/config/settings.py", "@@ -1 +1 @@"]
-    assert "-a\n" in back.diff()
-    back.apply()
+    reversal = Change({Path("items/a.py"): None, Path("items/__init__.py"): None, SETTINGS: "old\n"})
+    assert reversal.diff().splitlines()[:3] == ["--- a/config/settings.py", "+++ b/config/settings.py", "@@ -1 +1 @@"]
+    assert "-a\n" in reversal.diff()
+    reversal.apply()
     assert contents(tree) == before
     assert not (tree / "items").exists()
 
 
 @pytest.mark.parametrize("name", ["Nothing", "item", "../users", "User", "Stock", "AuditEntry"])
-def test_what_startresource_did_not_make_it_does_not_remove(db, name):
+def test_removeresource_refuses_other_models(db, name):
     with pytest.raises(CommandError, match=r"There is no resource|did not create"):
         call_command("removeresource", name)
     assert (BASE / "users/models/user.py").exists()
@@ -322,7 +322,7 @@ def test_what_startresource_did_not_make_it_does_not_remove(db, name):
         ("staff_members", "staff_members", "staff-members", "staff members"),
     ],
 )
-def test_plural_can_be_named(plural, app, route, words):
+def test_plural_can_be_specified(plural, app, route, words):
     names = Names("Staff", plural)
     assert (names.app, names.route, names.verbose_plural) == (app, route, words)
 
@@ -334,12 +334,12 @@ def test_plural_can_be_named(plural, app, route, words):
         ("stocks", "table 'stocks' already"), ("x" * 51, "longer than 50"), ("window", "reserved by SQL"),
     ],
 )  # fmt: skip
-def test_plural_is_refused_with_a_reason(plural, message):
+def test_invalid_plural_is_reported(plural, message):
     with pytest.raises(SpecificationError, match=message):
         Resource(Names("Staff", plural), read_fields(["name:str"]))
 
 
-def test_missing_inflection_is_named(monkeypatch):
+def test_missing_inflect_package_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "inflect", None)
     naming._inflection.cache_clear()
     with pytest.raises(CommandError, match=r"pip install -r requirements-dev\.txt"):

@@ -1,4 +1,4 @@
-"""Private files among the static files are not served."""
+"""Private files in the static folder are not served."""
 
 import gzip
 
@@ -14,7 +14,7 @@ PUBLIC = ["a/b.js", "a/b.css", "a/LICENSE", "staticfiles.js", "a/map.js"]
 
 @pytest.fixture(params=["collected", "looked up"])
 def serve(request, settings, tmp_path):
-    """Ask for a file of a folder, in production and where files are looked up at each request."""
+    """Return a function that requests a static file, with collected files and with files looked up on each request."""
     for name in (*PRIVATE, *PUBLIC):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -24,13 +24,13 @@ def serve(request, settings, tmp_path):
     settings.WHITENOISE_AUTOREFRESH = settings.WHITENOISE_USE_FINDERS = request.param == "looked up"
     middleware = StaticFilesMiddleware(lambda request: HttpResponse(status=404))
 
-    def ask(name, method="GET", **headers):
+    def request_file(name, method="GET", **headers):
         answer = middleware(RequestFactory().generic(method, f"/static/{name}", **headers))
         if getattr(answer, "file_to_stream", None):
             answer.file_to_stream.close()
         return answer
 
-    return ask
+    return request_file
 
 
 @pytest.mark.parametrize("name", PRIVATE)
@@ -40,9 +40,9 @@ def test_private_file_is_not_found(serve, name):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_file_is_served_compressed(serve, name):
-    plain, packed = serve(name), serve(name, HTTP_ACCEPT_ENCODING="gzip")
-    assert (plain.status_code, packed.status_code, packed["Content-Encoding"]) == (200, 200, "gzip")
-    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+    plain, compressed = serve(name), serve(name, HTTP_ACCEPT_ENCODING="gzip")
+    assert (plain.status_code, compressed.status_code, compressed["Content-Encoding"]) == (200, 200, "gzip")
+    assert plain["Vary"] == compressed["Vary"] == "Accept-Encoding"
 
 
 def test_tag_of_a_file_and_its_compressed_variant_is_weak(serve):
@@ -53,7 +53,7 @@ def test_tag_of_a_file_and_its_compressed_variant_is_weak(serve):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_file_is_only_read(anonymous, method):
+def test_file_is_read_only(anonymous, method):
     answer = anonymous.generic(method, "/static/users/account.js")
     assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
     assert answer["Allow"] == "GET, HEAD"

@@ -1,4 +1,4 @@
-"""Valid characters and case-insensitive search, alike on both databases."""
+"""Valid characters and case-insensitive search on both databases."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ from users.models import User
 from users.models.user import CAPITALS as USER_CAPITALS
 
 USERS = "/api/v1/users"
-EVERY_CHARACTER = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
+ALL_CHARACTERS = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
 
 # Case-insensitive search
 
@@ -57,27 +57,31 @@ def search_admin(client, text):
 
 @pytest.mark.parametrize(("name", "texts", "others"), SEARCHES)
 @pytest.mark.parametrize("search", [search_api, search_admin])
-def test_search_ignores_case_alike_in_api_and_admin(superuser, make_user, search, name, texts, others):
+def test_search_is_case_insensitive_in_api_and_admin(superuser, make_user, search, name, texts, others):
     user = make_user(name=name, username="12345", email=None)
     assert [text for text in texts if user.pk not in search(superuser, text)] == []
     assert [text for text in others if user.pk in search(superuser, text)] == []
 
 
 @pytest.mark.parametrize(("lookup", "text"), [("iexact", "ILIK"), ("istartswith", "ıL"), ("iendswith", "IK")])
-def test_every_lookup_ignores_case(make_user, lookup, text):
+def test_lookups_are_case_insensitive(make_user, lookup, text):
     user = make_user(name="Ilık")
     assert User.objects.filter(**{f"name__{lookup}": text}).get() == user
 
 
-def test_upper_case_of_every_character_is_the_same(db):
+def test_upper_case_is_the_same_in_python_and_database(db):
     """Only characters known to this version of Python are compared: PostgreSQL may support others."""
-    text = "".join(character for character in EVERY_CHARACTER if unicodedata.category(character) != "Cn")
+    text = "".join(character for character in ALL_CHARACTERS if unicodedata.category(character) != "Cn")
     with connection.cursor() as cursor:
         cursor.execute("SELECT UPPER(%s)", [text])
         [upper] = cursor.fetchone()
     assert len(upper) == len(text)
     pairs = zip(text, upper, simple_upper(text), strict=True)
-    assert [(old, theirs, ours) for old, theirs, ours in pairs if theirs != ours] == []
+    assert [
+        (character, expected_upper, accepted)
+        for character, expected_upper, accepted in pairs
+        if expected_upper != accepted
+    ] == []
 
 
 def test_search_uses_its_index_on_postgresql(make_user):
@@ -122,16 +126,16 @@ def test_migration_normalizes_existing_names(make_user):
 
 
 def test_capitals_match_unicode():
-    expected = {character for character in EVERY_CHARACTER if unicodedata.category(character) in {"Lu", "Lt"}}
-    ours, validate = set(), StartsWithCapital(message="")
-    for character in EVERY_CHARACTER:
+    expected = {character for character in ALL_CHARACTERS if unicodedata.category(character) in {"Lu", "Lt"}}
+    accepted, validate = set(), StartsWithCapital(message="")
+    for character in ALL_CHARACTERS:
         try:
             validate(character)
-            ours.add(character)
+            accepted.add(character)
         except ValidationError:
             pass
     assert CAPITALS == USER_CAPITALS
-    assert ours == expected if sys.version_info < (3, 12) else ours <= expected
+    assert accepted == expected if sys.version_info < (3, 12) else accepted <= expected
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from records.rest.throttles import SharedCounters
 
 
 @pytest.fixture(autouse=True)
-def _slow(monkeypatch):
+def _low_rates(monkeypatch):
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "2/min", "user": "3/min"})
 
 
-def at(monkeypatch, moment: float) -> None:
+def set_time(monkeypatch, moment: float) -> None:
     clock = type("Clock", (), {"time": staticmethod(lambda: moment)})
     monkeypatch.setattr(throttles, "time", clock)
 
@@ -36,11 +36,11 @@ def statuses(client, times: int, **headers: str) -> list[int]:
     return [client.get("/api/v1/stocks", **headers).status_code for _ in range(times)]
 
 
-def test_stranger_is_throttled_though_refused_anyway(anonymous):
+def test_anonymous_is_throttled(anonymous):
     assert statuses(anonymous, 3) == [401, 401, 429]
 
 
-def test_bad_token_is_throttled_as_a_stranger(anonymous):
+def test_invalid_token_is_throttled_as_anonymous(anonymous):
     assert statuses(anonymous, 3, HTTP_AUTHORIZATION="Bearer x") == [401, 401, 429]
 
 
@@ -49,51 +49,51 @@ def test_user_is_throttled_by_their_own_rate(owner, stranger):
     assert statuses(stranger, 1) == [200]
 
 
-def test_throttled_answer_says_when_to_return(anonymous):
+def test_throttled_response_has_retry_after(anonymous):
     for _ in range(3):
         answer = anonymous.get("/api/v1/stocks")
     assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
     assert 0 < int(answer["Retry-After"]) <= 60
 
 
-def test_health_is_never_throttled(anonymous):
+def test_health_check_is_never_throttled(anonymous):
     assert {anonymous.get("/health/live").status_code for _ in range(5)} == {200}
 
 
 def test_window_slides(anonymous, monkeypatch):
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "60/min", "user": "60/min"})
     start = 60 * (time.time() // 60)
-    at(monkeypatch, start + 50)
+    set_time(monkeypatch, start + 50)
     assert statuses(anonymous, 60) == [401] * 60
-    at(monkeypatch, start + 61)  # another minute, of which nothing was used, and 59 s after 60 requests
+    set_time(monkeypatch, start + 61)  # an unused minute, and 59 s after 60 requests
     assert statuses(anonymous, 2) == [401, 429]
-    at(monkeypatch, start + 90)
+    set_time(monkeypatch, start + 90)
     assert statuses(anonymous, 31) == [401] * 29 + [429] * 2
 
 
-def test_whoever_comes_when_told_is_let_in(anonymous, monkeypatch):
+def test_retry_after_is_sufficient(anonymous, monkeypatch):
     now = 60 * (time.time() // 60) + 10
     for _ in range(5):
-        at(monkeypatch, now)
+        set_time(monkeypatch, now)
         while (answer := anonymous.get("/api/v1/stocks")).status_code == 401:
             pass
-        for _ in range(2):  # two counters are a little less exact than a list of times
+        for _ in range(2):  # two counters are less exact than a list of times
             now += int(answer["Retry-After"])
-            at(monkeypatch, now)
+            set_time(monkeypatch, now)
             answer = anonymous.get("/api/v1/stocks")
             if answer.status_code == 401:
                 break
         assert answer.status_code == 401
 
 
-def test_neighbours_in_one_ipv6_network_are_one_caller(anonymous):
+def test_ipv6_addresses_of_one_network_share_a_counter(anonymous):
     answers = [anonymous.get("/api/v1/stocks", REMOTE_ADDR=f"2001:db8::{number}").status_code for number in range(3)]
     assert answers == [401, 401, 429]
     assert anonymous.get("/api/v1/stocks", REMOTE_ADDR="2001:db8:0:1::1").status_code == 401
 
 
 @pytest.mark.parametrize(("proxies", "status"), [(0, 429), (1, 401)])
-def test_forwarded_address_counts_through_trusted_proxies_only(anonymous, settings, proxies, status):
+def test_forwarded_address_counts_only_behind_trusted_proxies(anonymous, settings, proxies, status):
     settings.TRUSTED_PROXIES = proxies
     for number in range(2):
         anonymous.get("/api/v1/stocks", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}")
@@ -101,13 +101,13 @@ def test_forwarded_address_counts_through_trusted_proxies_only(anonymous, settin
 
 
 @pytest.fixture
-def shared(tmp_path):
-    """Two workers' views of the same counters."""
+def shared_counters(tmp_path):
+    """Return two connections to the same counters, as of two workers."""
     return [SharedCounters(str(tmp_path / "counters.sqlite3"), {}) for _ in range(2)]
 
 
-def test_workers_count_together(shared):
-    one, other = shared
+def test_workers_share_counters(shared_counters):
+    one, other = shared_counters
     assert (one.add("a", 0, 60), other.add("a", 0, 60)) == (True, False)
     assert [one.incr("a"), other.incr("a"), one.decr("a"), other.get("a")] == [1, 2, 1, 1]
     assert one.get("b", 7) == 7
@@ -115,14 +115,14 @@ def test_workers_count_together(shared):
         one.incr("b")
 
 
-def test_nothing_that_is_counted_at_the_same_time_is_lost(shared):
-    shared[0].add("a", 0, 60)
+def test_concurrent_increments_are_not_lost(shared_counters):
+    shared_counters[0].add("a", 0, 60)
     with ThreadPoolExecutor(8) as pool:
-        counts = list(pool.map(lambda number: shared[number % 2].incr("a"), range(200)))
+        counts = list(pool.map(lambda number: shared_counters[number % 2].incr("a"), range(200)))
     assert sorted(counts) == list(range(1, 201))
 
 
-def test_workers_that_start_at_once_share_one_file(tmp_path):
+def test_concurrently_started_workers_share_one_file(tmp_path):
     def start(_):
         counters = SharedCounters(str(tmp_path / "counters.sqlite3"), {})
         counters.add("a", 0, 60)
@@ -132,42 +132,42 @@ def test_workers_that_start_at_once_share_one_file(tmp_path):
         assert sorted(pool.map(start, range(32))) == list(range(1, 33))
 
 
-# A cache that is away: the API does without
+# Unavailable cache
 
 
-def use(monkeypatch, cache) -> None:
+def use_cache(monkeypatch, cache) -> None:
     monkeypatch.setattr(throttles, "caches", {"throttles": cache})
 
 
 def redis_at(port: int) -> RedisCache:
-    """A Redis as CACHE_URL configures it."""
+    """Return a Redis cache as CACHE_URL configures it."""
     command = "from config.settings import *; import json; print(json.dumps(CACHES['throttles']['OPTIONS']))"
     environment = {"PATH": os.environ["PATH"], "CACHE_URL": f"redis://127.0.0.1:{port}/0"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", command], cwd=settings.BASE_DIR, env=environment, capture_output=True, check=True
     )
-    return RedisCache(environment["CACHE_URL"], {"OPTIONS": json.loads(done.stdout)})
+    return RedisCache(environment["CACHE_URL"], {"OPTIONS": json.loads(process.stdout)})
 
 
 @pytest.fixture
 def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def logged_levels(caplog) -> list[str]:
     return [record.levelname for record in caplog.records if record.name == "records.rest.throttles"]
 
 
-def test_file_of_counters_that_cannot_be_opened_lets_everybody_in(anonymous, monkeypatch, caplog):
-    use(monkeypatch, SharedCounters("/nowhere/counters.sqlite3", {}))
+def test_unusable_counter_file_disables_throttling(anonymous, monkeypatch, caplog):
+    use_cache(monkeypatch, SharedCounters("/nowhere/counters.sqlite3", {}))
     assert statuses(anonymous, 5) == [401] * 5
     assert logged_levels(caplog) == ["ERROR"]
 
 
-def test_redis_that_is_gone_lets_everybody_in(owner, monkeypatch, caplog, port):
-    use(monkeypatch, redis_at(port))
+def test_unreachable_redis_disables_throttling(owner, monkeypatch, caplog, port):
+    use_cache(monkeypatch, redis_at(port))
     assert statuses(owner, 5) == [200] * 5
     assert owner.get("/health/ready").status_code == 200
     assert logged_levels(caplog) == ["ERROR"]
@@ -175,15 +175,15 @@ def test_redis_that_is_gone_lets_everybody_in(owner, monkeypatch, caplog, port):
 
 def test_failed_logins_are_counted_without_the_cache(anonymous, make_user, monkeypatch, port):
     make_user(username="ada", password="analytical-engine-1843")
-    use(monkeypatch, redis_at(port))
+    use_cache(monkeypatch, redis_at(port))
     wrong = {"username": "ada", "password": "difference"}
     answers = [anonymous.post("/api/v1/auth/login", wrong).status_code for _ in range(11)]
     assert (answers[0], answers[-1]) == (401, 429)
 
 
-def test_redis_that_hangs_is_waited_for_once(owner, monkeypatch, caplog):
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted, and nothing is answered
-        use(monkeypatch, redis_at(silent.getsockname()[1]))
+def test_hanging_redis_delays_one_request(owner, monkeypatch, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and sends nothing
+        use_cache(monkeypatch, redis_at(silent.getsockname()[1]))
         started = time.monotonic()
         assert statuses(owner, 1) == [200]
         assert 0.3 < time.monotonic() - started < 2
@@ -193,10 +193,10 @@ def test_redis_that_hangs_is_waited_for_once(owner, monkeypatch, caplog):
     assert logged_levels(caplog) == ["ERROR"]
 
 
-def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tmp_path):
+def test_throttling_resumes_when_redis_returns(owner, monkeypatch, caplog, port, tmp_path):
     server = shutil.which("redis-server") or skip_or_fail("redis-server is not installed.")
     cache = redis_at(port)
-    use(monkeypatch, cache)
+    use_cache(monkeypatch, cache)
 
     @contextmanager
     def running():
@@ -216,7 +216,7 @@ def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tm
 
     with running() as process:
         assert statuses(owner, 4) == [200, 200, 200, 429]
-        process.send_signal(signal.SIGSTOP)  # it hangs
+        process.send_signal(signal.SIGSTOP)  # Redis hangs
         assert statuses(owner, 2) == [200, 200]
         process.send_signal(signal.SIGCONT)
     assert statuses(owner, 2) == [200, 200]
@@ -226,25 +226,25 @@ def test_redis_that_comes_back_counts_again(owner, monkeypatch, caplog, port, tm
     assert logged_levels(caplog) == ["ERROR", "WARNING"]
 
 
-def test_counters_of_former_times_are_removed(shared, monkeypatch):
+def test_expired_counters_are_removed(shared_counters, monkeypatch):
     for key in "abc":
-        shared[0].add(key, 0, 60)
-    at(monkeypatch, time.time() + 61)
+        shared_counters[0].add(key, 0, 60)
+    set_time(monkeypatch, time.time() + 61)
     for key in "de":
-        shared[0].add(key, 0, 60)
-    assert [shared[0].get(key) for key in "abcde"] == [None, None, None, 0, 0]
+        shared_counters[0].add(key, 0, 60)
+    assert [shared_counters[0].get(key) for key in "abcde"] == [None, None, None, 0, 0]
 
 
 # Headers and messages
 
 
 def quota(answer) -> tuple[str, int, int]:
-    """Policy, remaining requests and seconds, by the syntax of the draft."""
-    policy, most, window = re.fullmatch(r'"(\w+)";q=(\d+);w=(\d+)', answer["RateLimit-Policy"]).groups()
+    """Return policy, remaining requests and seconds from the headers of draft-ietf-httpapi-ratelimit-headers."""
+    policy, limit, window = re.fullmatch(r'"(\w+)";q=(\d+);w=(\d+)', answer["RateLimit-Policy"]).groups()
     name, remaining, seconds = re.fullmatch(r'"(\w+)";r=(\d+);t=(\d+)', answer["RateLimit"]).groups()
     assert (name, int(window)) == (policy, 60)
     assert 0 < int(seconds) <= 60
-    return f"{name}/{most}", int(remaining), int(seconds)
+    return f"{name}/{limit}", int(remaining), int(seconds)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def quota(answer) -> tuple[str, int, int]:
         ("OPTIONS", "/api/v1/stocks", None, 200),
     ],
 )
-def test_every_answer_tells_the_quota_of_the_user(owner, method, path, body, status):
+def test_every_response_contains_the_quota_of_the_user(owner, method, path, body, status):
     answer = owner.generic(method, path, json.dumps(body), content_type="application/json")
     assert answer.status_code == status
     assert quota(answer)[:2] == ("user/3", 2)
@@ -275,7 +275,7 @@ def test_every_answer_tells_the_quota_of_the_user(owner, method, path, body, sta
         ("POST", "/api/v1/auth/login", {}, 400),
     ],
 )
-def test_answer_to_a_stranger_tells_the_quota_of_the_address(anonymous, method, path, headers, status):
+def test_anonymous_response_contains_the_quota_of_the_address(anonymous, method, path, headers, status):
     answer = anonymous.generic(method, path, "{}" if method == "POST" else "", "application/json", **headers)
     assert (answer.status_code, quota(answer)[:2]) == (status, ("anon/2", 1))
 
@@ -295,13 +295,13 @@ def test_answer_to_a_stranger_tells_the_quota_of_the_address(anonymous, method, 
         ("GET", "/api/v1/stocks", {"HTTP_HOST": "elsewhere.example"}, 400),
     ],
 )
-def test_answer_before_counting_tells_the_quota_and_uses_none(anonymous, method, path, headers, status):
+def test_early_refusal_contains_the_quota_and_uses_none(anonymous, method, path, headers, status):
     for _ in range(3):
         answer = anonymous.generic(method, path, "{}" if method == "POST" else "", **headers)
         assert (answer.status_code, quota(answer)[:2]) == (status, ("anon/2", 2))
 
 
-def test_throttled_answer_tells_when_to_return_in_both_ways(owner):
+def test_retry_after_equals_the_quota_reset(owner):
     answers = [owner.get("/api/v1/stocks") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
     assert [quota(answer)[1] for answer in answers] == [2, 1, 0, 0, 0]
@@ -309,31 +309,31 @@ def test_throttled_answer_tells_when_to_return_in_both_ways(owner):
     assert quota(answers[2])[2] == quota(answers[3])[2]
 
 
-def test_quota_comes_back_as_the_window_slides(owner, monkeypatch):
+def test_quota_recovers_as_the_window_slides(owner, monkeypatch):
     start = 60 * (time.time() // 60) + 60
-    at(monkeypatch, start)
+    set_time(monkeypatch, start)
     assert [quota(owner.get("/api/v1/stocks"))[1:] for _ in range(2)] == [(2, 60), (1, 60)]
-    at(monkeypatch, start + 60 + 45)  # a quarter of the two is still in sight
+    set_time(monkeypatch, start + 60 + 45)  # a quarter of the two requests is still in the window
     assert quota(owner.get("/api/v1/stocks"))[1:] == (1, 15)
 
 
 @pytest.mark.parametrize("path", ["/", "/ping", "/health/live", "/docs", "/admin/login/"])
-def test_what_is_never_throttled_tells_no_quota(anonymous, path):
+def test_unthrottled_response_contains_no_quota(anonymous, path):
     assert not {"RateLimit", "RateLimit-Policy"} & anonymous.get(path).headers.keys()
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nope", "/api/login"])
-def test_no_quota_is_told_while_the_counters_cannot_be_reached(anonymous, monkeypatch, path):
+def test_response_contains_no_quota_without_counters(anonymous, monkeypatch, path):
     monkeypatch.setattr(throttles, "caches", {"throttles": SharedCounters("/nowhere/counters.sqlite3", {})})
     answer = anonymous.get(path)
     assert answer.status_code in {200, 404}
     assert "RateLimit" not in answer.headers
 
 
-def test_quota_costs_no_question_to_the_cache(owner, monkeypatch):
-    asked = []
+def test_quota_costs_no_cache_call(owner, monkeypatch):
+    calls = []
     for name in ("get", "add", "incr", "decr"):
         call = getattr(caches["throttles"], name)
-        monkeypatch.setattr(caches["throttles"], name, lambda *a, call=call, **k: asked.append(call) or call(*a, **k))
+        monkeypatch.setattr(caches["throttles"], name, lambda *a, call=call, **k: calls.append(call) or call(*a, **k))
     owner.get("/api/v1/stocks")
-    assert len(asked) <= 4  # add, which looks first in this cache, get and incr
+    assert len(calls) <= 4  # add, which calls get in this cache, get and incr

@@ -81,7 +81,7 @@ def test_readiness_does_not_wait_for_a_lock(client, limit):
 
 
 @only_postgresql
-def test_statement_that_takes_too_long_is_503(make_user, limit):
+def test_slow_statement_is_503(make_user, limit):
     client = Client(make_user())
     limit(statement=300, lock=300)
 
@@ -121,10 +121,10 @@ SHOW = (
 def test_commands_have_no_time_limit():
     """Maintenance commands ignore a limit of one millisecond. Other connections keep theirs."""
     for command in (["dumpdata", "users"], ["purge_deleted"], ["migrate", "--verbosity", "0"], ["showmigrations"]):
-        done = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
-        assert (command, done.returncode, done.stderr) == (command, 0, "")
-    done = manage("shell", "-c", SHOW, STATEMENT_TIMEOUT="7")
-    assert done.stdout.splitlines()[-1] == "7s"
+        process = manage(*command, STATEMENT_TIMEOUT="0.001", LOCK_TIMEOUT="0.001")
+        assert (command, process.returncode, process.stderr) == (command, 0, "")
+    process = manage("shell", "-c", SHOW, STATEMENT_TIMEOUT="7")
+    assert process.stdout.splitlines()[-1] == "7s"
 
 
 # Poolers
@@ -148,7 +148,7 @@ def pooler(monkeypatch):
 
 
 @only_postgresql
-def test_pooler_that_refuses_the_limits_is_used_without_them(pooler, limit, client, caplog):
+def test_pooler_that_refuses_timeouts_is_used_without_them(pooler, limit, client, caplog):
     limit(statement=10000, lock=3000)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -22,37 +22,37 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PERSONAS = ("anonymous", "stranger", "owner", "bare_staff", "staff", "superuser", "deactivated")
 
 
-def may(cells: str) -> Callable[[int], dict[str, str]]:
-    """Return the outcome of each persona; `ok` stands for the status of success."""
-    by_persona = dict(zip(PERSONAS, cells.split(), strict=True))
-    return lambda ok: {persona: str(ok) if cell == "ok" else cell for persona, cell in by_persona.items()}
+def by_persona(cells: str) -> Callable[[int], dict[str, str]]:
+    """Return a function that maps each persona to its outcome; `ok` stands for the status of success."""
+    cell_of = dict(zip(PERSONAS, cells.split(), strict=True))
+    return lambda ok: {persona: str(ok) if cell == "ok" else cell for persona, cell in cell_of.items()}
 
 
-# `none`: a list without the owner's rows. `login`: a redirect to the admin's login. 200 instead of ok: the form again.
+# `none`: a list without the owner's rows. `login`: a redirect to the admin's login. 200 instead of ok: a form error.
 # fmt: off
-#                       anonymous stranger owner bare_staff staff superuser deactivated
-PUBLIC           = may("ok        ok       ok    ok         ok    ok        ok")
-OWN_TOKEN        = may("ok        ok       ok    ok         ok    ok        401")
-OWN_MAIL         = may("ok        ok       ok    ok         ok    ok        400")
-OWN_LOGIN        = may("ok        ok       ok    ok         ok    ok        200")
-SIGNED_IN        = may("401       ok       ok    ok         ok    ok        401")
-OWN_SESSION      = may("401       404      ok    404        404   404       401")
-OWN_SESSIONS     = may("401       none     ok    none       none  none      401")
-OWN_ROW          = may("401       404      ok    404        ok    ok        401")
-OWN_ROWS         = may("401       none     ok    none       ok    ok        401")
-STAFF            = may("401       403      403   403        ok    ok        401")
-STAFF_ON_ROW     = may("401       404      403   404        ok    ok        401")
-STAFF_ON_DELETED = may("401       404      404   404        ok    ok        401")
-STAFF_ON_LEFT    = may("401       404      401   404        ok    ok        401")  # the owner is who was deleted
-AUDIT_LOG        = may("401       403      403   403        403   ok        401")
-AUDIT_ENTRY      = may("401       404      404   404        404   ok        401")
-ADMIN            = may("login     login    login ok         ok    ok        login")
-ADMIN_STAFF      = may("login     login    login 403        ok    ok        login")
-ADMIN_APP        = may("login     login    login 404        ok    ok        login")
-ADMIN_SUPERUSER  = may("login     login    login 403        403   ok        login")
-ADMIN_NOBODY     = may("login     login    login 403        403   403       login")
-ADMIN_LOGIN      = may("200       200      200   ok         ok    ok        200")
-ADMIN_LOGOUT     = may("302       302      302   ok         ok    ok        302")
+#                              anonymous stranger owner bare_staff staff superuser deactivated
+PUBLIC           = by_persona("ok        ok       ok    ok         ok    ok        ok")
+OWN_TOKEN        = by_persona("ok        ok       ok    ok         ok    ok        401")
+OWN_MAIL         = by_persona("ok        ok       ok    ok         ok    ok        400")
+OWN_LOGIN        = by_persona("ok        ok       ok    ok         ok    ok        200")
+SIGNED_IN        = by_persona("401       ok       ok    ok         ok    ok        401")
+OWN_SESSION      = by_persona("401       404      ok    404        404   404       401")
+OWN_SESSIONS     = by_persona("401       none     ok    none       none  none      401")
+OWN_ROW          = by_persona("401       404      ok    404        ok    ok        401")
+OWN_ROWS         = by_persona("401       none     ok    none       ok    ok        401")
+STAFF            = by_persona("401       403      403   403        ok    ok        401")
+STAFF_ON_ROW     = by_persona("401       404      403   404        ok    ok        401")
+STAFF_ON_DELETED = by_persona("401       404      404   404        ok    ok        401")
+STAFF_ON_ACCOUNT = by_persona("401       404      401   404        ok    ok        401")  # the owner is deleted
+AUDIT_LOG        = by_persona("401       403      403   403        403   ok        401")
+AUDIT_ENTRY      = by_persona("401       404      404   404        404   ok        401")
+ADMIN            = by_persona("login     login    login ok         ok    ok        login")
+ADMIN_STAFF      = by_persona("login     login    login 403        ok    ok        login")
+ADMIN_APP        = by_persona("login     login    login 404        ok    ok        login")
+ADMIN_SUPERUSER  = by_persona("login     login    login 403        403   ok        login")
+ADMIN_READ_ONLY  = by_persona("login     login    login 403        403   403       login")
+ADMIN_LOGIN      = by_persona("200       200      200   ok         ok    ok        200")
+ADMIN_LOGOUT     = by_persona("302       302      302   ok         ok    ok        302")
 # fmt: on
 
 
@@ -65,19 +65,19 @@ def protected(**methods) -> dict:
 
 
 def page(**methods) -> dict:
-    """A page of the admin, which answers PUT, PATCH and DELETE as it does GET."""
+    """Return the outcomes of an admin page, which handles PUT, PATCH and DELETE like GET."""
     return {"*": methods["GET"]} | methods
 
 
-def pages_of(rows: str, who: Callable, who_writes: Callable) -> dict[str, dict]:
+def model_pages(rows: str, readers: Callable, writers: Callable) -> dict[str, dict]:
     path = f"/admin/{rows}/"
     return {
-        path: page(GET=who(200), POST=who(302)),
-        f"{path}add/": page(GET=who_writes(200), POST=who_writes(302)),
+        path: page(GET=readers(200), POST=readers(302)),
+        f"{path}add/": page(GET=writers(200), POST=writers(302)),
         f"{path}{{object_id}}/": page(GET=ADMIN(302)),
-        f"{path}{{object_id}}/change/": page(GET=who(200), POST=who_writes(302)),
-        f"{path}{{object_id}}/delete/": page(GET=who(200), POST=who(302)),
-        f"{path}{{object_id}}/history/": page(GET=who(200)),
+        f"{path}{{object_id}}/change/": page(GET=readers(200), POST=writers(302)),
+        f"{path}{{object_id}}/delete/": page(GET=readers(200), POST=readers(302)),
+        f"{path}{{object_id}}/history/": page(GET=readers(200)),
     }
 
 
@@ -86,7 +86,7 @@ PUBLIC_PAGES = (
     "/account/verify-email", "/account/forgot-password", "/account/reset-password", "/account/delete-account",
 )  # fmt: skip
 
-#: Route → method → persona → outcome; `*` is every method that is not named.
+#: Route → method → persona → outcome; `*` stands for all other methods.
 TABLE = {
     **dict.fromkeys(PUBLIC_PAGES, public(GET=PUBLIC(200))),
     "/api{var}": {"*": PUBLIC(404)},
@@ -113,7 +113,7 @@ TABLE = {
     "/api/v1/users": protected(GET=OWN_ROWS(200), POST=STAFF(201)),
     "/api/v1/users/me": protected(GET=SIGNED_IN(200), PUT=SIGNED_IN(200), PATCH=SIGNED_IN(200)),
     "/api/v1/users/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=STAFF_ON_ROW(204)),
-    "/api/v1/users/{id}/restore": protected(POST=STAFF_ON_LEFT(200)),
+    "/api/v1/users/{id}/restore": protected(POST=STAFF_ON_ACCOUNT(200)),
     "/api/v1/users/{id}/stocks": {"*": OWN_ROW(405), "GET": OWN_ROW(200), "POST": OWN_ROW(201)},
     "/api/v1/users/{id}/portfolio": protected(GET=OWN_ROW(200)),
     "/api/v1/stocks": protected(GET=OWN_ROWS(200), POST=SIGNED_IN(201)),
@@ -137,19 +137,19 @@ TABLE = {
     "/admin/{app_label}/": page(GET=ADMIN_APP(200)),
     "/admin/{url}": page(GET=ADMIN(404)),
     "/admin/users/user/{id}/password/": page(GET=ADMIN_STAFF(200), POST=ADMIN_STAFF(302)),
-    **pages_of("users/user", ADMIN_STAFF, ADMIN_STAFF),
-    **pages_of("stocks/stock", ADMIN_STAFF, ADMIN_STAFF),
-    **pages_of("auth/group", ADMIN_SUPERUSER, ADMIN_SUPERUSER),
-    **pages_of("users/session", ADMIN_SUPERUSER, ADMIN_NOBODY),
-    **pages_of("users/identity", ADMIN_SUPERUSER, ADMIN_NOBODY),
-    **pages_of("users/ratelimit", ADMIN_SUPERUSER, ADMIN_NOBODY),
-    **pages_of("users/queuedmail", ADMIN_SUPERUSER, ADMIN_NOBODY),
-    **pages_of("records/auditentry", ADMIN_SUPERUSER, ADMIN_NOBODY),
-    "/admin/records/auditentry/{object_id}/delete/": page(GET=ADMIN_NOBODY(200)),
+    **model_pages("users/user", ADMIN_STAFF, ADMIN_STAFF),
+    **model_pages("stocks/stock", ADMIN_STAFF, ADMIN_STAFF),
+    **model_pages("auth/group", ADMIN_SUPERUSER, ADMIN_SUPERUSER),
+    **model_pages("users/session", ADMIN_SUPERUSER, ADMIN_READ_ONLY),
+    **model_pages("users/identity", ADMIN_SUPERUSER, ADMIN_READ_ONLY),
+    **model_pages("users/ratelimit", ADMIN_SUPERUSER, ADMIN_READ_ONLY),
+    **model_pages("users/queuedmail", ADMIN_SUPERUSER, ADMIN_READ_ONLY),
+    **model_pages("records/auditentry", ADMIN_SUPERUSER, ADMIN_READ_ONLY),
+    "/admin/records/auditentry/{object_id}/delete/": page(GET=ADMIN_READ_ONLY(200)),
 }
 
-#: Row of an account → what staff with every permission on it get where its holder has one permission more.
-ON_STRONGER = {
+#: Route → method → outcome for staff with every permission on users, if the user has one more permission.
+STRONGER_USER_TABLE = {
     "/api/v1/users/{id}": {"PUT": "403", "PATCH": "403", "DELETE": "403"},
     "/api/v1/users/{id}/restore": {"POST": "403"},
     "/api/v1/users/{id}/stocks": {"POST": "201"},
@@ -162,18 +162,21 @@ ON_STRONGER = {
     },
 }
 
-NEW = "difference-engine-1822"
+NEW_PASSWORD = "difference-engine-1822"
 REQUEST_ID = "the-one-to-undo"
 ACCOUNT = {"username": "ada", "email": "ada@example.com"}
 STOCK = {"name": "MSFT", "price": 421.9, "quantity": 2}
-#: Route → what is sent: about the caller, or the owner where nobody is signed in.
+#: Route → function that returns the request body for the caller, or for the owner if the caller is anonymous.
 BODIES = {
-    "/api/v1/auth/register": lambda user: ACCOUNT | {"password": NEW},
+    "/api/v1/auth/register": lambda user: ACCOUNT | {"password": NEW_PASSWORD},
     "/api/v1/auth/verify-email": lambda user: {"token": mail_token(VERIFY_EMAIL, user)},
     "/api/v1/auth/refresh": lambda user: {"refresh_token": user.sessions.get().next_refresh_token()},
-    "/api/v1/auth/change-password": lambda user: {"current_password": PASSWORD, "new_password": NEW},
+    "/api/v1/auth/change-password": lambda user: {"current_password": PASSWORD, "new_password": NEW_PASSWORD},
     "/api/v1/auth/request-password-reset": lambda user: {"email": user.email},
-    "/api/v1/auth/reset-password": lambda user: {"token": mail_token(RESET_PASSWORD, user), "new_password": NEW},
+    "/api/v1/auth/reset-password": lambda user: {
+        "token": mail_token(RESET_PASSWORD, user),
+        "new_password": NEW_PASSWORD,
+    },
     "/api/v1/auth/confirm-account-deletion": lambda user: {"token": mail_token(DELETE_ACCOUNT, user)},
     "/api/v1/stocks/reprice": lambda user: {"prices": {"AAPL": 190.25}},
     "/api/v1/admin/audit-logs/undo": lambda user: {"request_id": REQUEST_ID},
@@ -184,15 +187,16 @@ BODIES = {
     **dict.fromkeys(("/api/v1/users", "/api/v1/users/me", "/api/v1/users/{id}"), lambda user: {"name": "Ada Lovelace"}),
     **dict.fromkeys(("/api/v1/stocks", "/api/v1/stocks/{id}", "/api/v1/users/{id}/stocks"), lambda user: STOCK),
 }
-#: What all other forms of the admin ask for, together.
+#: The fields of all other admin forms.
 ADMIN_FORM = ACCOUNT | STOCK | {
-    "action": "delete_selected", "post": "yes", "usable_password": "true", "password1": NEW, "password2": NEW,
-    "old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW,
+    "action": "delete_selected", "post": "yes", "usable_password": "true",
+    "password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "old_password": PASSWORD, "new_password1": NEW_PASSWORD,
+    "new_password2": NEW_PASSWORD,
 }  # fmt: skip
 QUERIES = {"/admin/autocomplete/": "?app_label=stocks&model_name=stock&field_name=owner"}
 
 
-def readable(pattern: str) -> str:
+def route_template(pattern: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", simplify_regex(pattern))
 
 
@@ -200,23 +204,23 @@ def routes(patterns: list, prefix: str = "") -> Iterator[str]:
     for pattern in patterns:
         path = prefix + str(pattern.pattern)
         if isinstance(pattern, URLPattern):
-            yield readable(path)
+            yield route_template(path)
         else:
             yield from routes(pattern.url_patterns, path)
 
 
-HERE = ("users", "stocks", "records")
-#: What startresource wrote, whose tests came along.
-OTHERS = {
+PROJECT_APPS = ("users", "stocks", "records")
+#: Paths of resources that startresource created; they have their own tests.
+SCAFFOLDED_PATHS = {
     path
     for prefix, viewset, _ in router.registry
-    if (meta := viewset.queryset.model._meta).app_label not in HERE
+    if (meta := viewset.queryset.model._meta).app_label not in PROJECT_APPS
     for path in (f"/api/v1/{prefix}", f"/admin/{meta.app_label}/{meta.model_name}")
 }
 ROUTES = [
     route
     for route in routes(get_resolver().url_patterns)
-    if not any(f"{route}/".startswith(f"{path}/") for path in OTHERS)
+    if not any(f"{route}/".startswith(f"{path}/") for path in SCAFFOLDED_PATHS)
 ]
 
 
@@ -239,25 +243,25 @@ def caller(request, route, persona, make_user, staff_with) -> Client:
         client.user.is_active = False
         client.user.save()
     if persona == "superuser" and "account-deletion" in route:
-        make_user(is_superuser=True)  # the last one may not leave
+        make_user(is_superuser=True)  # the last superuser cannot delete their account
     return client
 
 
-def entry_about(stock) -> AuditEntry:
+def create_audit_entry(stock) -> AuditEntry:
     Client(User.objects.create_superuser("auditor", "auditor@example.com")).patch(
         f"/api/v1/stocks/{stock.pk}", {"price": 2}, HTTP_X_REQUEST_ID=REQUEST_ID
     )
     return AuditEntry.objects.get(request_id=REQUEST_ID)
 
 
-def queued_mail(user) -> QueuedMail:
+def create_queued_mail(user) -> QueuedMail:
     now = timezone.now()
     return QueuedMail.objects.create(kind="notice", user_id=user.pk, created_at=now, due_at=now, expires_at=now)
 
 
 @pytest.fixture
 def row(request, route, make_stock):
-    """The row that the route is about: the owner's, where rows have one."""
+    """Return the row that the route addresses; it belongs to the owner if such rows have one."""
     kind = route.partition("/{")[0].rstrip("s/").rpartition("/")[2]
     make = {
         "user": lambda owner: make_stock(owner).owner,
@@ -265,9 +269,9 @@ def row(request, route, make_stock):
         "session": lambda owner: owner.sessions.earliest("created_at"),
         "identity": lambda owner: Identity.objects.create(user=owner, provider="example", subject="1"),
         "group": lambda owner: Group.objects.create(name="analysts"),
-        "queuedmail": queued_mail,
+        "queuedmail": create_queued_mail,
         "ratelimit": lambda owner: RateLimit.objects.create(key=f"login-account:{owner.pk}", expires_at=timezone.now()),
-        **dict.fromkeys(("audit-log", "undo", "auditentry"), lambda owner: entry_about(make_stock(owner))),
+        **dict.fromkeys(("audit-log", "undo", "auditentry"), lambda owner: create_audit_entry(make_stock(owner))),
     }
     return make[kind](request.getfixturevalue("owner").user) if kind in make else None
 
@@ -300,12 +304,12 @@ def test_every_route_is_in_the_table():
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize(("route", "method"), [(route, method) for route in ROUTES for method in TABLE.get(route, ())])
-def test_personas_are_allowed_exactly_what_the_table_says(route, method, persona, row, caller, body):
+def test_personas_get_the_outcomes_of_the_table(route, method, persona, row, caller, body):
     row_id = row.pk if row else 1
     kind = ContentType.objects.get_for_model(Stock).pk
     names = {"content_type_id": kind, "app_label": "stocks", "provider": "example", "var": "/unknown", "url": "unknown"}
     path = route.format(id=row_id, object_id=row_id, **names)
-    assert readable(resolve(path).route) == route
+    assert route_template(resolve(path).route) == route
     if method == "POST" and route.endswith("/restore"):
         row.delete()
     content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
@@ -319,7 +323,7 @@ def test_personas_are_allowed_exactly_what_the_table_says(route, method, persona
     assert outcomes == dict.fromkeys(methods, TABLE[route][method][persona])
 
 
-def test_every_write_to_an_account_is_in_the_second_table():
+def test_every_account_write_is_in_the_stronger_user_table():
     accounts = ("/api/v1/users/{", "/api/v1/auth/sessions/{", "/admin/users/")
     writes = {
         (route, method)
@@ -328,14 +332,14 @@ def test_every_write_to_an_account_is_in_the_second_table():
         for method in TABLE[route]
         if method not in {"GET", "*"}
     }
-    assert writes == {(route, method) for route, methods in ON_STRONGER.items() for method in methods}
+    assert writes == {(route, method) for route, methods in STRONGER_USER_TABLE.items() for method in methods}
 
 
 @pytest.mark.parametrize("persona", ["staff"])
 @pytest.mark.parametrize(
-    ("route", "method"), [(route, method) for route, cells in ON_STRONGER.items() for method in cells]
+    ("route", "method"), [(route, method) for route, cells in STRONGER_USER_TABLE.items() for method in cells]
 )
-def test_staff_have_no_power_over_people_with_more_permissions(route, method, persona, row, caller, body, owner):
+def test_staff_cannot_act_on_users_with_more_permissions(route, method, persona, row, caller, body, owner):
     rights = Permission.objects.filter(content_type__app_label="users")
     caller.user.user_permissions.add(*rights)
     owner.user.user_permissions.add(Permission.objects.get(codename="change_group"))
@@ -345,4 +349,4 @@ def test_staff_have_no_power_over_people_with_more_permissions(route, method, pe
         body = {"email": "thief@example.com"}
     content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
     answer = getattr(caller, method.lower())(route.format(id=row.pk, object_id=row.pk), **content)
-    assert outcome(answer, row) == ON_STRONGER[route][method]
+    assert outcome(answer, row) == STRONGER_USER_TABLE[route][method]

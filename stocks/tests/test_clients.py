@@ -1,4 +1,4 @@
-"""Client programs generated from the OpenAPI description: they type-check, and they work."""
+"""Clients generated from the OpenAPI document type-check and work."""
 
 import os
 import subprocess
@@ -16,15 +16,15 @@ CLIENTS = Path(__file__).parent / "clients"
 
 
 def run(*command, folder):
-    # ruff, by which the generator formats, is where Python is.
+    # The generator runs ruff, which is installed beside Python.
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    done = subprocess.run(
+    process = subprocess.run(
         [*map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+    assert process.returncode == 0, f"{command}\n{process.stdout[-5000:]}\n{process.stderr[-5000:]}"
 
 
-#: The generator's own code, as generated, does not pass all of --strict.
+#: One generated module does not pass --strict.
 MYPY = """
 [mypy]
 strict = true
@@ -51,9 +51,16 @@ def python_client(folder):
 
 @pytest.fixture(scope="module")
 def typescript_client(folder):
-    installed = npm_ci(CLIENTS) / "node_modules"
-    (folder / "node_modules").symlink_to(installed, target_is_directory=True)
-    run("node", installed / "openapi-typescript" / "bin" / "cli.js", "openapi.json", "-o", "schema.d.ts", folder=folder)
+    node_modules = npm_ci(CLIENTS) / "node_modules"
+    (folder / "node_modules").symlink_to(node_modules, target_is_directory=True)
+    run(
+        "node",
+        node_modules / "openapi-typescript" / "bin" / "cli.js",
+        "openapi.json",
+        "-o",
+        "schema.d.ts",
+        folder=folder,
+    )
     for name in ("client.ts", "tsconfig.json", "package.json"):
         (folder / name).write_text((CLIENTS / name).read_text())
     return folder

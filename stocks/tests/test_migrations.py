@@ -2,7 +2,7 @@ from decimal import Decimal
 from importlib import import_module
 
 import pytest
-from django.apps import apps as present_apps
+from django.apps import apps as current_apps
 from django.contrib.auth.hashers import is_password_usable
 from django.core.management.base import CommandError
 from django.db import connection
@@ -16,9 +16,9 @@ migration = import_module("stocks.migrations.0002_default_users")
 
 @pytest.fixture(params=["historical", "present"])
 def apps(request):
-    """The models that the migration sees, and those of today."""
+    """Return the historical models of the migration, and the current models."""
     if request.param == "present":
-        return present_apps
+        return current_apps
     return MigrationLoader(None).project_state(("stocks", "0002_default_users")).apps
 
 
@@ -29,7 +29,7 @@ def empty(db):
 
 @pytest.fixture
 def seeded(empty):
-    seed(present_apps)
+    seed(current_apps)
 
 
 def seed(apps):
@@ -52,13 +52,13 @@ def test_empty_database_gets_alice_and_bob(empty, apps):
     ]
 
 
-def test_each_default_holds_one_stock(empty, apps):
+def test_each_default_user_has_one_stock(empty, apps):
     seed(apps)
     rows = Stock.objects.order_by("name").values_list("owner__username", "name", "quantity", "price", "is_active")
     assert list(rows) == [("alice", "AAPL", 10, Decimal("175.5"), True), ("bob", "GOOG", 5, Decimal("140.25"), True)]
 
 
-def test_defaults_have_no_privileges(seeded):
+def test_default_users_have_no_privileges(seeded):
     assert not User.objects.filter(is_staff=True).exists()
     assert not User.objects.filter(is_superuser=True).exists()
     assert set(User.objects.values_list("version", flat=True)) == {1}
@@ -66,7 +66,7 @@ def test_defaults_have_no_privileges(seeded):
 
 @pytest.mark.parametrize("password", ["!default", "default", "alice", "bob", "!"])
 @pytest.mark.parametrize("username", ["alice", "bob"])
-def test_defaults_cannot_log_in(seeded, anonymous, username, password):
+def test_default_users_cannot_log_in(seeded, anonymous, username, password):
     assert anonymous.post("/api/v1/auth/login", {"username": username, "password": password}).status_code == 401
     assert not is_password_usable(User.objects.get(username=username).password)
 
@@ -76,31 +76,31 @@ def test_migrated_database_is_seeded_once(seeded, apps):
     assert (User.objects.count(), Stock.objects.count()) == (2, 2)
 
 
-def test_database_with_users_is_left_alone(empty, apps, make_user):
+def test_database_with_users_is_not_seeded(empty, apps, make_user):
     make_user(username="somebody")
     seed(apps)
     assert usernames() == {"somebody"}
 
 
-def test_database_with_deleted_users_is_left_alone(empty, make_user):
+def test_database_with_deleted_users_is_not_seeded(empty, make_user):
     make_user(username="somebody").delete()
     seed(MigrationLoader(None).project_state(("stocks", "0002_default_users")).apps)
     assert usernames() == set()
 
 
-def test_seed_defaults_false_skips(empty, apps, settings):
+def test_seed_defaults_false_seeds_nothing(empty, apps, settings):
     settings.SEED_DEFAULTS = False
     seed(apps)
     assert usernames() == set()
 
 
-def test_undoing_removes_untouched_defaults(seeded, apps):
+def test_reversal_removes_unchanged_defaults(seeded, apps):
     remove(apps)
     assert usernames() == set()
     assert not Stock.objects.exists()
 
 
-def test_undoing_leaves_no_trace(seeded):
+def test_reversal_deletes_rows_permanently(seeded):
     remove(MigrationLoader(None).project_state(("stocks", "0002_default_users")).apps)
     assert not User.all_objects.exists()
     assert not Stock.all_objects.exists()
@@ -125,34 +125,34 @@ def add_stock():
     Stock.objects.create(owner=User.objects.get(username="alice"), name="MSFT", price=1, quantity=1)
 
 
-@pytest.mark.parametrize("touch", [change_user, set_password, change_stock, add_stock])
-def test_undoing_keeps_what_was_touched(seeded, apps, touch):
-    touch()
+@pytest.mark.parametrize("change", [change_user, set_password, change_stock, add_stock])
+def test_reversal_keeps_changed_users(seeded, apps, change):
+    change()
     remove(apps)
     assert usernames() == {"alice"}
     assert Stock.objects.filter(owner__username="alice", name="AAPL").exists()
 
 
-def test_undoing_keeps_other_users(seeded, apps, make_user, make_stock):
+def test_reversal_keeps_other_users(seeded, apps, make_user, make_stock):
     stock = make_stock(make_user(username="somebody"))
     remove(apps)
     assert usernames() == {"somebody"}
     assert list(Stock.objects.all()) == [stock]
 
 
-def test_undoing_and_doing_again_seeds_again(seeded):
+def test_migration_after_reversal_seeds_again(seeded):
     historical = MigrationLoader(None).project_state(("stocks", "0002_default_users")).apps
     remove(historical)
     seed(historical)
     assert usernames() == {"alice", "bob"}
 
 
-def test_going_back_names_symbols_with_new_signs(make_user, make_stock):
-    signs = import_module("stocks.migrations.0004_symbols_with_more_signs")
+def test_reversal_names_symbols_with_new_characters(make_user, make_stock):
+    migration_0004 = import_module("stocks.migrations.0004_symbols_with_more_signs")
     apps = MigrationLoader(None).project_state(("stocks", "0004_symbols_with_more_signs")).apps
     make_stock(make_user(), name="BRK.B-1")
-    signs.refuse_new_signs(apps, connection.schema_editor())
+    migration_0004.refuse_new_signs(apps, connection.schema_editor())
     stock = make_stock(make_user(), name="^GSPC")
     stock.delete()
     with pytest.raises(CommandError, match=rf"Rename 1 stocks first, beginning with \^GSPC \(id {stock.pk}\)"):
-        signs.refuse_new_signs(apps, connection.schema_editor())
+        migration_0004.refuse_new_signs(apps, connection.schema_editor())

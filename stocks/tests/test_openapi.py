@@ -1,4 +1,4 @@
-"""Valid and nearly valid requests are answered as the OpenAPI description says."""
+"""Responses to valid and nearly valid requests match the OpenAPI document."""
 
 import json
 
@@ -16,7 +16,7 @@ schemathesis = import_or_skip("schemathesis")
 checks = import_or_skip("schemathesis.specs.openapi.checks")
 
 AUTH = "/api/v1/auth/"
-STRONG = "glacier-Waltz-52-marble"
+STRONG_PASSWORD = "glacier-Waltz-52-marble"
 TOKENS = {
     f"{AUTH}verify-email": VERIFY_EMAIL,
     f"{AUTH}reset-password": RESET_PASSWORD,
@@ -24,15 +24,15 @@ TOKENS = {
 }
 
 
-def described(**config):
-    """The description, with phases of schemathesis switched on and off."""
-    chosen = schemathesis.Config.from_dict({"seed": 1, **config})
-    schema = schemathesis.openapi.from_dict(json.loads(documents._openapi()), config=chosen)
+def load_schema(**config):
+    """Return the OpenAPI schema with this configuration of schemathesis."""
+    configuration = schemathesis.Config.from_dict({"seed": 1, **config})
+    schema = schemathesis.openapi.from_dict(json.loads(documents._openapi()), config=configuration)
     schema.app = application
     return schema
 
 
-def bounded(examples):
+def hypothesis_settings(examples):
     return hypothesis.settings(
         max_examples=examples,
         deadline=None,
@@ -43,18 +43,18 @@ def bounded(examples):
     )
 
 
-api, api_for_nobody = described(), described(phases={"coverage": {"enabled": False}})
+api, anonymous_api = load_schema(), load_schema(phases={"coverage": {"enabled": False}})
 
 
 @pytest.fixture
 def superuser(make_user):
-    make_user(is_staff=True, is_superuser=True)  # the last one could not be deleted
+    make_user(is_staff=True, is_superuser=True)  # the last superuser cannot be deleted
     return Client(make_user(is_staff=True, is_superuser=True, password=PASSWORD))
 
 
 @pytest.fixture
 def rows(superuser, owner, make_stock):
-    """Live, changed and deleted ones, and the log of that."""
+    """Create live, changed and deleted stocks, and their audit entries."""
     for name in ("AAPL", "GOOG"):
         make_stock(owner.user, name=name)
     sold = make_stock(owner.user)
@@ -65,17 +65,17 @@ def rows(superuser, owner, make_stock):
 
 @pytest.fixture
 def call(db):
-    """Call the service in the transaction of the test, as Django's own client does, and take back what was done."""
+    """Return a function that calls the service within the test's transaction and rolls back its changes."""
 
     def call(case, headers):
         headers = {
             "Accept-Encoding": "identity",
             **headers,
-        }  # schemathesis does not decode what a WSGI application sends
+        }  # schemathesis does not decompress the responses of a WSGI application
         with transaction.atomic():
             response = case.call(headers=headers)
             try:
-                # Who may do what is shown by test_authorisation.py, for every route.
+                # test_authorisation.py tests permissions for every route.
                 case.validate_response(response, headers=headers, excluded_checks=[checks.ignored_auth])
             finally:
                 transaction.set_rollback(True)
@@ -87,10 +87,10 @@ def call(db):
         signal.connect(close_old_connections)
 
 
-def make_possible(case, user):
-    """Replace what fits the description and yet is refused, because no schema can tell what there is."""
+def make_acceptable(case, user):
+    """Replace values that match the schema but are refused, for example ids that do not exist."""
     query = dict(case.query or {})
-    query.pop("fields", None)  # with it an answer has not all that its schema requires
+    query.pop("fields", None)  # it omits fields that the schema requires
     if "cursor" in query:
         query["cursor"] = ""
     excluded = ("page", "skip", "limit", "count") if "cursor" in query else ("page", "size") if "skip" in query else ()
@@ -98,40 +98,40 @@ def make_possible(case, user):
         excluded = ("page", "size", *excluded)
     query = {name: value for name, value in query.items() if name not in excluded}
     if int(query.get("page", 1)) > 500:
-        query["page"] = 500  # one behind the last is 404, one beyond any offset 400
+        query["page"] = 500  # a page after the last is 404, beyond the largest offset 400
     case.query = query
     if not isinstance(case.body, dict):
         return
-    known = {
+    valid_values = {
         "user_id": user.pk,
         "current_password": PASSWORD,
-        "password": STRONG,
-        "new_password": STRONG,
+        "password": STRONG_PASSWORD,
+        "new_password": STRONG_PASSWORD,
         "request_id": "sold",
         "token": mail_token(TOKENS[case.path], user) if case.path in TOKENS else None,
     }
-    case.body = {name: known.get(name, value) for name, value in case.body.items()}
+    case.body = {name: valid_values.get(name, value) for name, value in case.body.items()}
     if case.path == "/api/v1/users/me" and "email" in case.body:
         case.body["current_password"] = PASSWORD
     elif case.path == "/api/v1/users/{id}":
-        case.body.pop("current_password", None)  # that is for one's own row
+        case.body.pop("current_password", None)  # allowed only for one's own row
     if "prices" in case.body:
         case.body["prices"] = {f"S{number}": price for number, price in enumerate(case.body["prices"].values())}
 
 
 @api.parametrize()
-@bounded(8)
-def test_answers_fit_their_description(case, superuser, rows, call):
+@hypothesis_settings(8)
+def test_responses_match_the_openapi_document(case, superuser, rows, call):
     if case.meta is None or case.meta.generation.mode.is_positive:
-        make_possible(case, superuser.user)
+        make_acceptable(case, superuser.user)
     elif isinstance(case.query, dict):
         case.query.pop("fields", None)
     call(case, {"Authorization": superuser._credentials["HTTP_AUTHORIZATION"]})
 
 
-@api_for_nobody.parametrize()
-@bounded(4)
-def test_answers_to_nobody_fit_their_description(case, make_user, call):
+@anonymous_api.parametrize()
+@hypothesis_settings(4)
+def test_anonymous_responses_match_the_openapi_document(case, make_user, call):
     if case.meta is None or case.meta.generation.mode.is_positive:
-        make_possible(case, make_user(password=PASSWORD))
+        make_acceptable(case, make_user(password=PASSWORD))
     call(case, {})

@@ -15,9 +15,9 @@ def url(client):
     return f"/api/v1/users/{client.user.pk}/portfolio"
 
 
-def portfolio(client, of=None):
-    """The answer with every digit that was sent."""
-    answer = client.get(url(of or client))
+def portfolio(client, user_client=None):
+    """Return the portfolio with decimals of full precision."""
+    answer = client.get(url(user_client or client))
     assert answer.status_code == 200
     return json.loads(answer.content, parse_float=Decimal)
 
@@ -40,7 +40,7 @@ def test_values_are_exact(owner, make_stock):
     }
 
 
-def test_cents_add_up(owner, make_stock):
+def test_decimal_prices_are_summed_exactly(owner, make_stock):
     for price in ("0.1", "0.2", "0.0001"):
         make_stock(owner.user, quantity=1, price=price)
     assert portfolio(owner)["value"] == Decimal("0.3001")
@@ -51,7 +51,7 @@ def test_large_positions_are_exact(owner, make_stock):
     assert portfolio(owner)["value"] == Decimal("99999.9999") * 123456789
 
 
-def test_sum_of_quantities_may_pass_bigint(owner, make_stock):
+def test_sum_of_quantities_can_exceed_bigint(owner, make_stock):
     make_stock(owner.user, quantity=LARGEST, price=1)
     make_stock(owner.user, quantity=LARGEST, price=1)
     answer = portfolio(owner)
@@ -70,8 +70,8 @@ def test_largest_values_are_exact(owner, make_stock):
     assert [row["share"] for row in answer["by_symbol"]] == [Decimal("0.5")] * 2
 
 
-def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
-    """Use sums, products and quotients that a double cannot hold."""
+def test_portfolio_beyond_double_precision_is_exact(owner, make_stock):
+    """The sums, products and quotients exceed the precision of a double."""
     prices = ["99999999999.9999", "0.0001", "33333333333.3333", "12345678901.2345"]
     positions = [
         ("AAPL" if number % 3 else "MSFT", Decimal(prices[number % 4]), LARGEST - number) for number in range(60)
@@ -95,7 +95,7 @@ def test_hugest_portfolio_is_exact_to_the_last_digit(owner, make_stock):
     ("positions", "price"),
     [
         ([(1, "0.0001"), (1, "0.0002")], "0.0002"),  # half is rounded up
-        ([(LARGEST, "0.0001"), (LARGEST - 1, "0.0002")], "0.0001"),  # and what is less is not, however little
+        ([(LARGEST, "0.0001"), (LARGEST - 1, "0.0002")], "0.0001"),  # anything below is rounded down
         ([(LARGEST - 1, "0.0001"), (LARGEST, "0.0002")], "0.0002"),
         ([(LARGEST, "99999999999.9999")] * 3, "99999999999.9999"),
     ],
@@ -106,14 +106,14 @@ def test_mean_price_is_rounded_once(owner, make_stock, positions, price):
     assert portfolio(owner)["by_symbol"][0]["price"] == Decimal(price)
 
 
-def test_values_that_differ_in_the_last_digit_are_in_order(owner, make_stock):
+def test_values_differing_in_the_last_digit_are_sorted(owner, make_stock):
     for name, quantity in (("A", LARGEST - 1), ("C", LARGEST), ("B", LARGEST)):
         make_stock(owner.user, name=name, price="99999999999.9999", quantity=quantity)
     assert [row["name"] for row in portfolio(owner)["by_symbol"]] == ["B", "C", "A"]
 
 
 @pytest.mark.parametrize("field", ["price", "quantity"])
-def test_filters_and_sorts_know_every_digit(owner, make_stock, field):
+def test_filters_and_sorts_use_full_precision(owner, make_stock, field):
     low, middle, high = {
         "price": ("99999999999.9997", "99999999999.9998", "99999999999.9999"),
         "quantity": (LARGEST - 2, LARGEST - 1, LARGEST),
@@ -139,7 +139,7 @@ def test_filters_and_sorts_know_every_digit(owner, make_stock, field):
     assert paged == [low, middle, high]
 
 
-def test_repricing_and_the_log_know_every_digit(owner, superuser, make_stock):
+def test_repricing_and_audit_log_keep_full_precision(owner, superuser, make_stock):
     stock = make_stock(owner.user, name="HUGE", price="99999999999.9998", quantity=LARGEST)
     prices = json.dumps({"prices": {"HUGE": 0}}).replace("0}", "99999999999.9999}")
     answer = superuser.generic("POST", "/api/v1/stocks/reprice", prices, content_type="application/json")
@@ -165,7 +165,7 @@ def test_shares_add_up_to_one(owner, make_stock):
     assert shares == [Decimal("0.625"), Decimal("0.25"), Decimal("0.125")]
 
 
-def test_largest_value_comes_first_and_equals_by_symbol(owner, make_stock):
+def test_symbols_are_sorted_by_value_then_name(owner, make_stock):
     for name, quantity, price in (("C", 9, 1), ("B", 1, 20), ("D", 1, 9), ("A", 3, "3.0001")):
         make_stock(owner.user, name=name, quantity=quantity, price=price)
     assert [row["name"] for row in portfolio(owner)["by_symbol"]] == ["B", "A", "C", "D"]
@@ -181,12 +181,12 @@ def test_only_active_stocks_count(owner, stranger, make_stock):
     assert [row["name"] for row in answer["by_symbol"]] == ["AAPL"]
 
 
-def test_nothing_is_worth_nothing(owner):
+def test_empty_portfolio_has_zero_value(owner):
     nothing = {"positions": 0, "quantity": 0, "value": 0, "by_symbol": []}
     assert portfolio(owner) == {"user_id": owner.user.pk, **nothing}
 
 
-def test_one_aggregate_query(owner, make_stock):
+def test_portfolio_costs_one_aggregate_query(owner, make_stock):
     for name in ("AAPL", "MSFT", "GOOG") * 3:
         make_stock(owner.user, name=name)
     with CaptureQueriesContext(connection) as queries:
@@ -195,7 +195,7 @@ def test_one_aggregate_query(owner, make_stock):
     assert "GROUP BY" in queries[1]["sql"]
 
 
-def test_reading_builds_no_stocks(owner, make_stock, monkeypatch):
+def test_portfolio_creates_no_model_instances(owner, make_stock, monkeypatch):
     make_stock(owner.user)
     monkeypatch.setattr(Stock, "from_db", lambda *args: pytest.fail("A stock was built."))
     assert portfolio(owner)["positions"] == 1
@@ -203,7 +203,7 @@ def test_reading_builds_no_stocks(owner, make_stock, monkeypatch):
 
 def test_staff_see_any_portfolio(staff, owner, make_stock):
     make_stock(owner.user)
-    assert portfolio(staff, of=owner) == portfolio(owner)
+    assert portfolio(staff, user_client=owner) == portfolio(owner)
 
 
 def test_stranger_cannot_see_portfolio(stranger, owner):
@@ -220,7 +220,7 @@ def test_anonymous_cannot_see_portfolio(anonymous, owner):
 
 
 @pytest.mark.parametrize("user_id", ["0", "abc", "9" * 31, "%00"])
-def test_portfolio_of_nobody_is_not_found(staff, user_id):
+def test_portfolio_of_a_missing_user_is_not_found(staff, user_id):
     assert staff.get(f"/api/v1/users/{user_id}/portfolio").status_code == 404
 
 

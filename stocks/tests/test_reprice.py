@@ -35,13 +35,13 @@ def test_staff_without_change_permission_cannot_reprice(staff_with, aapl, codena
     assert price(aapl) == Decimal("175.5")
 
 
-def test_change_permission_is_enough(staff_with, aapl):
+def test_staff_with_change_permission_can_reprice(staff_with, aapl):
     answer = staff_with("change_stock").post(URL, {"prices": {"AAPL": 190.25}})
     assert (answer.status_code, answer.json()["updated"]["AAPL"]) == (200, Stock.objects.filter(name="AAPL").count())
     assert price(aapl) == Decimal("190.25")
 
 
-def test_every_stock_of_the_symbols_has_the_new_price(staff, owner, stranger, make_stock):
+def test_every_stock_of_the_symbols_gets_the_new_price(staff, owner, stranger, make_stock):
     Stock.all_objects.all().purge()
     for user in (owner.user, owner.user, stranger.user):
         make_stock(user, name="AAPL", price=1)
@@ -52,7 +52,7 @@ def test_every_stock_of_the_symbols_has_the_new_price(staff, owner, stranger, ma
     assert (price(msft), price(other)) == (Decimal("0.0001"), 1)
 
 
-def test_unknown_symbols_are_named(staff, aapl):
+def test_unknown_symbols_are_listed(staff, aapl):
     answer = staff.post(URL, {"prices": {"XYZ": 1, "AAPL": 2, "ABC": 3}}).json()
     assert (list(answer["updated"]), answer["unknown"]) == (["AAPL"], ["XYZ", "ABC"])
 
@@ -61,31 +61,31 @@ def test_only_unknown_symbols_change_nothing(staff):
     assert staff.post(URL, {"prices": {"XYZ": 1}}).json() == {"updated": {}, "unknown": ["XYZ"]}
 
 
-def test_lower_case_symbols_are_raised(staff, aapl):
+def test_symbols_are_case_insensitive(staff, aapl):
     answer = staff.post(URL, {"prices": {"aapl": 2, "xyz": 3}}).json()
     assert (list(answer["updated"]), answer["unknown"]) == (["AAPL"], ["XYZ"])
     assert price(aapl) == 2
 
 
-def test_symbol_in_two_cases_is_refused(staff, aapl):
+def test_symbol_given_in_two_cases_is_refused(staff, aapl):
     answer = staff.post(URL, {"prices": {"aapl": 2, "AAPL": 3}})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["prices"])
 
 
-def test_inactive_and_deleted_stocks_are_untouched(staff, owner, make_stock):
+def test_inactive_and_deleted_stocks_are_not_repriced(staff, owner, make_stock):
     inactive, deleted = make_stock(owner.user, name="XYZ", is_active=False), make_stock(owner.user, name="XYZ")
     deleted.delete()
     assert staff.post(URL, {"prices": {"XYZ": 1}}).json() == {"updated": {}, "unknown": ["XYZ"]}
     assert [price(inactive), price(deleted)] == [Decimal("175.5")] * 2
 
 
-def test_stocks_of_deleted_users_are_untouched(staff, owner, aapl):
+def test_stocks_of_deleted_users_are_not_repriced(staff, owner, aapl):
     owner.user.delete()
     staff.post(URL, {"prices": {"AAPL": 1}})
     assert price(aapl) == Decimal("175.5")
 
 
-def test_version_is_raised(staff, owner, aapl, make_stock):
+def test_version_is_incremented(staff, owner, aapl, make_stock):
     other = make_stock(owner.user, name="MSFT")
     before = aapl.updated_at
     staff.post(URL, {"prices": {"AAPL": 2}})
@@ -102,10 +102,10 @@ def test_many_stocks_take_one_update(staff, owner, make_stock):
         staff.post(URL, {"prices": {"AAPL": 1, "MSFT": 2, "GOOG": 3}})
     statements = [query["sql"].split()[0] for query in queries if '"stocks"' in query["sql"]]
     assert statements.count("UPDATE") == 1
-    assert len(statements) <= 4  # which of them there are, what they were, the update, and what they are
+    assert len(statements) <= 4  # matching symbols, old values, the update, new values
 
 
-def test_a_thousand_symbols_are_taken(staff, owner, make_stock):
+def test_a_thousand_symbols_are_accepted(staff, owner, make_stock):
     last = make_stock(owner.user, name="S999")
     answer = staff.post(URL, {"prices": {f"S{number}": number + 1 for number in range(1000)}})
     assert (answer.status_code, answer.json()["updated"]) == (200, {"S999": 1})
@@ -131,7 +131,7 @@ def test_more_than_a_thousand_symbols_are_refused(staff, aapl):
     ["0", "-1", '"x"', "null", "true", "[]", "{}", "NaN", "Infinity", "1e400", "0.00001", "100000000000", "9" * 5000],
     ids=lambda text: text[:12],
 )
-def test_bad_price_names_the_symbol_and_changes_nothing(staff, owner, aapl, make_stock, bad):
+def test_invalid_price_names_the_symbol_and_changes_nothing(staff, owner, aapl, make_stock, bad):
     msft = make_stock(owner.user, name="MSFT")
     answer = staff.generic("POST", URL, f'{{"prices": {{"AAPL": 1, "MSFT": {bad}}}}}', JSON)
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["prices.MSFT"])
@@ -151,13 +151,13 @@ def test_unknown_field_is_refused(staff, aapl):
 
 
 @pytest.mark.parametrize("symbol", ["A\0", "\ud800", "", "BRK B", "A" * 11], ids=ascii)
-def test_symbol_that_no_stock_can_have_is_no_crash(staff, symbol):
+def test_invalid_symbol_is_refused_or_unknown(staff, symbol):
     answer = staff.generic("POST", URL, json.dumps({"prices": {symbol: 1}}), JSON)
     refused = answer.status_code == 400 and any(name.startswith("prices") for name in answer.json()["errors"])
     assert refused or answer.json().get("unknown") == [symbol]
 
 
-def test_only_letters_of_symbols_are_raised(staff, owner, make_stock):
+def test_non_ascii_letters_match_no_symbol(staff, owner, make_stock):
     stock = make_stock(owner.user, name="SS")
     staff.post(URL, {"prices": {"ß": 1}})
     assert price(stock) == Decimal("175.5")
@@ -170,7 +170,7 @@ def test_duplicate_symbol_is_refused(staff, aapl):
 
 
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
-def test_only_post_reprices(staff, method):
+def test_reprice_accepts_only_post(staff, method):
     assert getattr(staff, method)(URL).status_code == 405
 
 

@@ -39,7 +39,7 @@ def url(stock):
 
 
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
-def test_anonymous_has_no_stock(anonymous, url, method):
+def test_anonymous_cannot_access_stock(anonymous, url, method):
     answer = getattr(anonymous, method)(url)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
@@ -52,13 +52,13 @@ def test_anonymous_cannot_post(anonymous, path):
 @pytest.mark.parametrize(
     ("method", "path"), [("get", ""), ("put", ""), ("patch", ""), ("delete", ""), ("post", "/restore")]
 )
-def test_stranger_gets_the_same_404_for_a_stock_as_for_none(stranger, stock, url, method, path):
-    def ask():
+def test_stranger_gets_the_same_404_for_existing_and_missing_stocks(stranger, stock, url, method, path):
+    def send():
         return getattr(stranger, method)(url + path, headers={"X-Request-ID": "same"})
 
-    invisible = ask()
+    invisible = send()
     Stock.all_objects.filter(pk=stock.pk).purge()
-    missing = ask()
+    missing = send()
     assert invisible.json()["detail"] == f"Stock with ID {stock.pk} not found"
     assert (invisible.status_code, invisible.content) == (404, missing.content)
     assert lasting_headers(invisible) == lasting_headers(missing)
@@ -73,7 +73,7 @@ def test_stranger_cannot_update_stock(stranger, stock, url):
 
 
 @pytest.mark.parametrize("stock_id", ["0", "abc", "-1", "1.0", "9" * 31, "%00", "9223372036854775808"])
-def test_id_that_no_stock_can_have_is_not_found(staff, stock_id):
+def test_invalid_id_is_not_found(staff, stock_id):
     answer = staff.get(f"{URL}/{stock_id}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
 
@@ -89,7 +89,7 @@ def test_owner_creates_a_stock(owner):
     assert {name: answer.json()[name] for name in expected} == expected
 
 
-def test_location_is_the_new_stock(owner):
+def test_location_header_is_the_new_stock(owner):
     answer = owner.post(URL, AAPL)
     assert answer.headers["Location"] == f"{URL}/{answer.json()['id']}"
     assert owner.get(answer.headers["Location"]).json() == answer.json()
@@ -102,7 +102,7 @@ def test_owner_reads_their_stock(owner, stock, url):
     assert row["created_at"].endswith("Z")
 
 
-def test_owner_lists_only_their_own(owner, stranger, stock, make_stock):
+def test_owner_lists_only_own_stocks(owner, stranger, stock, make_stock):
     make_stock(stranger.user)
     answer = owner.get(URL).json()
     assert ([row["id"] for row in answer["items"]], answer["total"]) == ([stock.pk], 1)
@@ -127,13 +127,13 @@ def test_owner_deletes_their_stock(owner, stock, url):
 
 
 @pytest.mark.parametrize("codenames", [(), ("view_user", "change_user"), ("add_stock",), ("delete_stock",)])
-def test_staff_without_view_permission_are_strangers(staff_with, stock, url, codenames):
+def test_staff_without_view_permission_cannot_access_stocks(staff_with, stock, url, codenames):
     client = staff_with(*codenames)
     assert [getattr(client, method)(url).status_code for method in ("get", "patch", "delete")] == [404] * 3
     assert client.get(URL).json()["total"] == 0
 
 
-def test_staff_who_may_view_cannot_write(staff_with, stock, url):
+def test_staff_with_view_permission_cannot_write(staff_with, stock, url):
     client, before = staff_with("view_stock"), stored(stock)
     assert client.get(url).json()["id"] == stock.pk
     assert [getattr(client, method)(url, AAPL).status_code for method in ("put", "patch", "delete")] == [403] * 3
@@ -141,13 +141,13 @@ def test_staff_who_may_view_cannot_write(staff_with, stock, url):
     assert stored(stock) == before
 
 
-def test_change_permission_is_not_delete_permission(staff_with, url):
+def test_change_permission_does_not_allow_deletion(staff_with, url):
     client = staff_with("change_stock")
     assert client.patch(url, {"price": 1}).status_code == 200
     assert client.delete(url).status_code == 403
 
 
-def test_staff_see_all_stocks(staff, stock, stranger, make_stock):
+def test_staff_list_all_stocks(staff, stock, stranger, make_stock):
     other = make_stock(stranger.user)
     assert {stock.pk, other.pk} <= {row["id"] for row in staff.get(URL, {"size": 200}).json()["items"]}
 
@@ -159,32 +159,32 @@ def test_staff_change_and_delete_any_stock(staff, owner, stock, url):
     assert stored(stock)["deleted_by"] == staff.user.pk
 
 
-def test_staff_without_permission_hold_stocks_like_anybody(staff_with):
+def test_staff_without_permission_manage_own_stocks(staff_with):
     client = staff_with()
     answer = client.post(URL, AAPL)
     assert (answer.status_code, answer.json()["user_id"]) == (201, client.user.pk)
     assert client.delete(answer.headers["Location"]).status_code == 204
 
 
-# Whose it is
+# Ownership
 
 
-def test_staff_create_for_others(staff, owner):
+def test_staff_create_stocks_for_other_users(staff, owner):
     answer = staff.post(URL, AAPL | {"user_id": owner.user.pk})
     assert (answer.status_code, answer.json()["user_id"]) == (201, owner.user.pk)
 
 
-def test_staff_create_for_themselves_by_default(staff):
+def test_staff_own_created_stocks_by_default(staff):
     assert staff.post(URL, AAPL).json()["user_id"] == staff.user.pk
 
 
-def test_staff_give_a_stock_to_somebody_else(staff, stranger, owner, url):
+def test_staff_transfer_a_stock_to_another_user(staff, stranger, owner, url):
     assert staff.patch(url, {"user_id": stranger.user.pk}).json()["user_id"] == stranger.user.pk
     assert (owner.get(url).status_code, stranger.get(url).status_code) == (404, 200)
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
-def test_owner_cannot_name_a_user(owner, stranger, stock, url, method):
+def test_owner_cannot_set_user_id(owner, stranger, stock, url, method):
     before = stored(stock)
     answer = getattr(owner, method)(URL if method == "post" else url, AAPL | {"user_id": stranger.user.pk})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["user_id"])
@@ -212,7 +212,7 @@ SYMBOLS = ["^gspc", "eurusd=x", "m&m", "btc/usd", "nyse:ge", "a_b", "-", "=", "&
 
 
 @pytest.mark.parametrize("name", ["aapl", "brk.b", "bf-b", "x", "0700.hk", "abcdefghij", *SYMBOLS])
-def test_symbol_is_raised_to_upper_case(owner, url, name):
+def test_symbol_is_stored_in_upper_case(owner, url, name):
     for answer in (owner.post(URL, AAPL | {"name": name}), owner.patch(url, {"name": name})):
         assert answer.json()["name"] == name.upper()
 
@@ -223,34 +223,34 @@ def test_symbol_is_found_in_any_case(owner, stock):
 
 
 @pytest.mark.parametrize("name", SYMBOLS)
-def test_symbol_with_signs_is_found_by_every_way(owner, superuser, name):
-    wanted = owner.post(URL, AAPL | {"name": name}).json()
+def test_symbol_with_punctuation_works_in_every_endpoint(owner, superuser, name):
+    created = owner.post(URL, AAPL | {"name": name}).json()
     owner.post(URL, AAPL | {"name": "QQ"})
     for parameters in ({"name": name}, {"name__in": f"XYZ,{name}"}, {"search": name}):
         page = owner.get(URL, parameters | {"size": 1}).json()
-        assert [row["id"] for row in page["items"]] == [wanted["id"]]
+        assert [row["id"] for row in page["items"]] == [created["id"]]
         assert owner.get(page["links"]["last"]).json() == page
     prices = {"prices": {name: 7}}
     assert superuser.post(f"{URL}/reprice", prices).json() == {"updated": {name.upper(): 1}, "unknown": []}
-    assert owner.get(f"{URL}/{wanted['id']}").json()["price"] == 7
+    assert owner.get(f"{URL}/{created['id']}").json()["price"] == 7
     holdings = owner.get(f"/api/v1/users/{owner.user.pk}/portfolio").json()["by_symbol"]
     assert {row["name"] for row in holdings} == {name.upper(), "QQ"}
 
 
-def test_signs_of_a_symbol_are_no_wildcards(owner):
+def test_search_treats_punctuation_literally(owner):
     for name in ("AXB", "A_B"):
         owner.post(URL, AAPL | {"name": name})
     assert [row["name"] for row in owner.get(URL, {"search": "a_b"}).json()["items"]] == ["A_B"]
 
 
 @pytest.mark.parametrize("name", ["ſ", "ß", "ﬁ"])
-def test_letter_beyond_ascii_finds_no_symbol(owner, name):
+def test_non_ascii_letter_matches_no_symbol(owner, name):
     for symbol in ("S", "SS", "FI"):
         owner.post(URL, AAPL | {"name": symbol})
     assert owner.get(URL, {"name": name}).json()["items"] == []
 
 
-def test_database_refuses_other_signs(owner):
+def test_database_refuses_invalid_symbols(owner):
     for name in ("A B", "A,B", "A%", "É", "ABCDEFGHIJK"):
         with pytest.raises((IntegrityError, DataError)), transaction.atomic():
             Stock.objects.create(owner=owner.user, name=name, price=1, quantity=1)
@@ -269,7 +269,7 @@ def test_quantity_is_stored_exactly(owner, quantity):
     assert (answer.status_code, answer.json()["quantity"]) == (201, quantity)
 
 
-BAD = [
+INVALID_VALUES = [
     ("name", ""),
     ("name", "ABCDEFGHIJK"),
     ("name", "BRK B"),
@@ -305,8 +305,8 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), BAD)
-def test_bad_value_is_named_and_not_stored(owner, stock, url, field, value):
+@pytest.mark.parametrize(("field", "value"), INVALID_VALUES)
+def test_invalid_value_is_named_and_not_stored(owner, stock, url, field, value):
     before, text = stored(stock), json.dumps(AAPL | {field: value})
     for method, path in (("POST", URL), ("PUT", url), ("PATCH", url)):
         answer = owner.generic(method, path, text, JSON)
@@ -316,13 +316,13 @@ def test_bad_value_is_named_and_not_stored(owner, stock, url, field, value):
 
 
 @pytest.mark.parametrize("field", ["price", "quantity"])
-def test_zero_has_the_message_of_the_contract(owner, field):
+def test_zero_is_refused_with_the_documented_message(owner, field):
     answer = owner.post(URL, AAPL | {field: 0})
     assert answer.json()["errors"] == {field: ["Ensure this value is greater than 0."]}
 
 
 @pytest.mark.parametrize("field", ["id", "version", "created_at", "updated_at", "owner", "owner_id", "deleted_at"])
-def test_other_fields_cannot_be_written(staff, stock, url, field):
+def test_read_only_fields_cannot_be_written(staff, stock, url, field):
     before = stored(stock)
     for answer in (staff.post(URL, AAPL | {field: 7}), staff.patch(url, {field: 7})):
         assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
@@ -337,7 +337,7 @@ def test_unknown_field_suggests_a_close_one(owner):
 # PUT and PATCH
 
 
-def test_put_replaces_with_defaults(owner, make_stock):
+def test_put_resets_omitted_fields_to_defaults(owner, make_stock):
     stock = make_stock(owner.user, is_active=False)
     answer = owner.put(f"{URL}/{stock.pk}", {"name": "MSFT", "price": 1, "quantity": 2})
     assert answer.status_code == 200
@@ -368,13 +368,13 @@ def test_patch_writes_only_the_given_column(owner, url, field, value):
 
 
 @pytest.mark.parametrize("body", [{}, {"quantity": 10}, AAPL])
-def test_patch_that_changes_nothing_writes_nothing(owner, stock, url, body):
+def test_patch_without_changes_writes_nothing(owner, stock, url, body):
     before = stored(stock)
     assert owner.patch(url, body).status_code == 200
     assert stored(stock) == before
 
 
-def test_every_change_raises_the_version(owner, staff, stock, url):
+def test_every_change_increments_the_version(owner, staff, stock, url):
     versions = [owner.patch(url, {"quantity": 1}).json()["version"], owner.put(url, AAPL).json()["version"]]
     owner.delete(url)
     versions.append(staff.post(f"{url}/restore").json()["version"])
@@ -384,7 +384,7 @@ def test_every_change_raises_the_version(owner, staff, stock, url):
 # Deleting and restoring
 
 
-def test_deletion_keeps_who_and_why(owner, staff, stock, url):
+def test_deletion_stores_user_and_reason(owner, staff, stock, url):
     owner.delete(f"{url}?reason=sold")
     [row] = staff.get(f"{URL}?is_deleted=true").json()["items"]
     assert list(row) == [*FIELDS, "is_deleted", "deleted_at", "deleted_by", "deletion_reason"]
@@ -393,7 +393,7 @@ def test_deletion_keeps_who_and_why(owner, staff, stock, url):
 
 
 @pytest.mark.parametrize("query", [f"reason={'x' * 201}", "reason=a&reason=b", "permanent=true", "reason=%00"])
-def test_bad_parameter_deletes_nothing(owner, url, query):
+def test_invalid_parameter_deletes_nothing(owner, url, query):
     answer = owner.delete(f"{url}?{query}")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [query.partition("=")[0]])
     assert owner.get(url).status_code == 200
@@ -433,7 +433,7 @@ def test_restoring_a_live_stock_changes_nothing(staff, stock, url):
     assert stored(stock) == before
 
 
-def test_owner_cannot_ask_for_deleted_stocks(owner):
+def test_owner_cannot_list_deleted_stocks(owner):
     answer = owner.get(f"{URL}?is_deleted=true")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["is_deleted"])
 
@@ -490,17 +490,17 @@ def test_staff_filter_by_user(staff, owner, stranger, stock, make_stock):
 
 def test_list_query_count_is_constant(owner, make_stock):
     make_stock(owner.user)
-    few = query_count(owner, URL)
+    count = query_count(owner, URL)
     for _ in range(15):
         make_stock(owner.user)
-    assert query_count(owner, URL) == few == 2
+    assert query_count(owner, URL) == count == 2
 
 
 def test_detail_takes_two_queries(owner, url):
     assert query_count(owner, url) == 2
 
 
-# What the database itself refuses
+# Database constraints
 
 
 @pytest.mark.parametrize(
@@ -515,7 +515,7 @@ def test_detail_takes_two_queries(owner, url):
         ({"name": "AAPL\n"}, "stocks_name_check"),
     ],
 )
-def test_database_refuses_a_bad_stock(stock, change, constraint):
+def test_database_refuses_an_invalid_stock(stock, change, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Stock.objects.filter(pk=stock.pk).update(**change)
 
@@ -539,7 +539,7 @@ def test_database_refuses_a_lower_case_symbol(stock):
         ({"email": "Taken@EXAMPLE.com"}, "users_email_unique"),
     ],
 )
-def test_database_refuses_a_bad_user(make_user, change, constraint):
+def test_database_refuses_an_invalid_user(make_user, change, constraint):
     make_user(username="taken", email="taken@example.com")
     user = make_user()
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
@@ -551,13 +551,13 @@ def test_database_refuses_a_stock_without_owner(stock):
         connection.cursor().execute("UPDATE stocks SET owner_id = NULL WHERE id = %s", [stock.pk])
 
 
-def test_restore_takes_no_body(staff, owner, make_stock):
+def test_restore_refuses_a_body(staff, owner, make_stock):
     stock = make_stock(owner.user)
     answer = staff.post(f"/api/v1/stocks/{stock.pk}/restore", {"x": 1})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["x"])
 
 
 @pytest.mark.parametrize("digits", ["١", "1_0"])
-def test_digits_that_nobody_would_write_are_refused(owner, digits):
+def test_non_ascii_digits_and_underscores_are_refused(owner, digits):
     answer = owner.post("/api/v1/stocks", {"name": "AAPL", "price": digits, "quantity": digits})
     assert (answer.status_code, sorted(answer.json()["errors"])) == (400, ["price", "quantity"])

@@ -28,11 +28,11 @@ def test_owner_lists_their_stocks(owner, holdings):
     assert names(answer) == ["AAPL", "MSFT", "GOOG"]
 
 
-def test_staff_list_only_that_users_stocks(staff, owner, holdings):
+def test_staff_list_stocks_of_one_user(staff, owner, holdings):
     assert names(staff.get(url(owner))) == ["AAPL", "MSFT", "GOOG"]
 
 
-def test_rows_are_those_of_the_stocks(owner, holdings):
+def test_items_equal_those_of_the_stock_list(owner, holdings):
     assert owner.get(url(owner)).json()["items"] == owner.get("/api/v1/stocks").json()["items"]
 
 
@@ -41,7 +41,7 @@ def test_links_keep_the_path(owner, holdings):
     assert answer["links"]["next"] == f"{url(owner)}?page=2&size=1&sort_by=name"
 
 
-def test_cursor_walks_through(owner, holdings):
+def test_cursor_returns_every_stock(owner, holdings):
     listed, link = [], f"{url(owner)}?cursor=&size=2&sort_by=-name"
     while link:
         answer = owner.get(link)
@@ -52,16 +52,16 @@ def test_cursor_walks_through(owner, holdings):
 @pytest.mark.parametrize(
     ("query", "expected"), [("name=msft", ["MSFT"]), ("search=oo", ["GOOG"]), ("price__gt=1000", [])]
 )
-def test_filters_apply(owner, holdings, query, expected):
+def test_filter(owner, holdings, query, expected):
     assert names(owner.get(f"{url(owner)}?{query}")) == expected
 
 
-def test_another_user_cannot_be_asked_for(staff, owner, stranger, holdings):
+def test_user_id_filter_returns_no_stocks_of_others(staff, owner, stranger, holdings):
     answer = staff.get(f"{url(owner)}?user_id={stranger.user.pk}")
     assert answer.status_code == 400 or names(answer) == []
 
 
-def test_deleted_stocks_are_hidden_but_for_staff(owner, staff, holdings):
+def test_deleted_stocks_are_visible_only_to_staff(owner, staff, holdings):
     Stock.objects.get(owner=owner.user, name="MSFT").delete()
     assert names(owner.get(url(owner))) == ["AAPL", "GOOG"]
     assert names(staff.get(url(owner) + "?is_deleted=true")) == ["MSFT"]
@@ -75,10 +75,10 @@ def test_query_count_is_constant(staff, owner, make_stock):
         return len(queries)
 
     make_stock(owner.user)
-    few = count()
+    expected = count()
     for _ in range(15):
         make_stock(owner.user)
-    assert count() == few <= 4
+    assert count() == expected <= 4
 
 
 def test_owner_adds_a_stock(owner):
@@ -92,7 +92,7 @@ def test_staff_add_a_stock_for_the_user(staff, owner):
     assert (answer.status_code, answer.json()["user_id"]) == (201, owner.user.pk)
 
 
-def test_staff_who_may_only_view_cannot_add(staff_with, owner):
+def test_staff_without_add_permission_cannot_add_stocks(staff_with, owner):
     client = staff_with("view_user", "view_stock", "change_stock")
     assert client.get(url(owner)).status_code == 200
     assert client.post(url(owner), AAPL).status_code == 403
@@ -100,14 +100,14 @@ def test_staff_who_may_only_view_cannot_add(staff_with, owner):
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_stranger_finds_nobody(stranger, owner, method):
+def test_stranger_gets_404(stranger, owner, method):
     answer = getattr(stranger, method)(url(owner), AAPL if method == "post" else None)
     assert (answer.status_code, answer.json()["detail"]) == (404, f"User with ID {owner.user.pk} not found")
     assert not Stock.objects.filter(owner=owner.user).exists()
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_staff_without_permission_find_nobody(staff_with, owner, method):
+def test_staff_without_permission_get_404(staff_with, owner, method):
     assert getattr(staff_with(), method)(url(owner)).status_code == 404
 
 
@@ -117,28 +117,28 @@ def test_anonymous_is_refused(anonymous, owner, method):
 
 
 @pytest.mark.parametrize("user_id", ["0", "abc", "9" * 31, "%00"])
-def test_nobody_has_no_stocks(staff, user_id):
+def test_missing_user_is_not_found(staff, user_id):
     path = f"/api/v1/users/{user_id}/stocks"
     assert (staff.get(path).status_code, staff.post(path, AAPL).status_code) == (404, 404)
 
 
-def test_deleted_user_has_no_stocks(staff, owner, holdings):
+def test_deleted_user_is_not_found(staff, owner, holdings):
     owner.user.delete()
     assert (staff.get(url(owner)).status_code, staff.post(url(owner), AAPL).status_code) == (404, 404)
 
 
-def test_body_cannot_name_another_user(staff, owner, stranger):
+def test_body_cannot_set_user_id(staff, owner, stranger):
     answer = staff.post(url(owner), AAPL | {"user_id": stranger.user.pk})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["user_id"])
     assert not Stock.objects.filter(owner__in=[owner.user, stranger.user]).exists()
 
 
 @pytest.mark.parametrize(("field", "value"), [("name", "BRK B"), ("price", 0), ("quantity", -1)])
-def test_bad_value_is_named(owner, field, value):
+def test_invalid_value_is_named(owner, field, value):
     answer = owner.post(url(owner), AAPL | {field: value})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_list_takes_no_other_method(staff, owner, method):
+def test_list_refuses_other_methods(staff, owner, method):
     assert getattr(staff, method)(url(owner)).status_code == 405

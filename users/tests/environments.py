@@ -1,4 +1,4 @@
-"""Commands that run with a given environment and no other settings."""
+"""Runs commands with a given environment and no other settings."""
 
 import secrets
 
@@ -22,14 +22,14 @@ def check(**environment):
 
 def setting(expression, **environment):
     """Return the value of a setting in this environment, as printed."""
-    done = run_python("-c", f"from config.settings import *; print({expression})", **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
+    process = run_python("-c", f"from config.settings import *; print({expression})", **environment)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.removesuffix("\n")
 
 
-def assert_refused(done, name):
-    assert done.returncode != 0
-    assert name in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr + done.stdout
-    assert PASSWORD not in done.stderr + done.stdout
+def assert_refused(process, name):
+    assert process.returncode != 0
+    assert name in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in process.stderr + process.stdout
+    assert PASSWORD not in process.stderr + process.stdout

@@ -22,7 +22,7 @@ def use(client, token, scheme="Bearer"):
 
 @pytest.fixture
 def claims(owner):
-    """What stands in a token that is valid."""
+    """Return the claims of a valid token."""
     token = access_tokens.access_token(Session.objects.get(user=owner.user))
     return jwt.decode(token, options={"verify_signature": False})
 
@@ -38,12 +38,12 @@ def assert_refused(answer):
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_valid_token_signs_in(anonymous, owner, claims, scheme):
+def test_valid_token_authenticates(anonymous, owner, claims, scheme):
     answer = use(anonymous, signed(claims), scheme)
     assert (answer.status_code, answer.json()["id"]) == (200, owner.user.pk)
 
 
-def test_token_lives_fifteen_minutes(claims):
+def test_token_expires_after_fifteen_minutes(claims):
     assert claims["exp"] - claims["iat"] == 900
 
 
@@ -52,13 +52,13 @@ def test_token_contains_only_session_claims(claims):
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer a b", "Basic YTpi", "Token abc"])
-def test_no_token_is_refused(anonymous, header):
+def test_missing_token_is_refused(anonymous, header):
     anonymous.credentials(HTTP_AUTHORIZATION=header)
     assert_refused(anonymous.get(ME))
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "..", "é", "\x00", "null", "." * 5000])
-def test_garbage_is_refused(anonymous, token):
+def test_malformed_token_is_refused(anonymous, token):
     assert_refused(use(anonymous, token))
 
 
@@ -81,7 +81,7 @@ def test_unsigned_token_is_refused(anonymous, claims):
 
 
 @pytest.mark.parametrize("key", [FOREIGN_KEY, "SECRET_KEY"])
-def test_foreign_key_is_refused(anonymous, claims, key):
+def test_token_signed_by_another_key_is_refused(anonymous, claims, key):
     key = settings.SECRET_KEY if key == "SECRET_KEY" else key
     assert_refused(use(anonymous, signed(claims, key=key)))
 
@@ -127,48 +127,48 @@ def test_expired_session_is_refused(owner):
     assert_refused(owner.get(ME))
 
 
-def test_deactivation_bites_on_the_next_request(owner, staff):
+def test_deactivated_user_is_refused_on_the_next_request(owner, staff):
     assert staff.patch(f"/api/v1/users/{owner.user.pk}", {"is_active": False}).status_code == 200
     assert_refused(owner.get(ME))
 
 
-def test_deletion_bites_on_the_next_request(owner, staff):
+def test_deleted_user_is_refused_on_the_next_request(owner, staff):
     assert staff.delete(f"/api/v1/users/{owner.user.pk}").status_code == 204
     assert_refused(owner.get(ME))
 
 
-def test_user_who_is_gone_for_good_is_refused(owner):
+def test_purged_user_is_refused(owner):
     User.all_objects.filter(pk=owner.user.pk).purge()
     assert_refused(owner.get(ME))
 
 
-def test_other_sessions_of_the_user_live_on(owner):
+def test_other_sessions_of_the_user_stay_valid(owner):
     other = Client(owner.user)
     Session.objects.filter(user=owner.user).order_by("created_at").first().delete()
     assert sorted([owner.get(ME).status_code, other.get(ME).status_code]) == [200, 401]
 
 
-def test_refresh_token_is_no_access_token(anonymous, make_user):
+def test_refresh_token_is_not_an_access_token(anonymous, make_user):
     make_user(username="ada", password=PASSWORD)
     answer = anonymous.post("/api/v1/auth/login", {"username": "ada", "password": PASSWORD})
     assert_refused(use(anonymous, answer.json()["refresh_token"]))
 
 
-def test_a_request_is_authenticated_by_one_query(owner):
+def test_authentication_costs_one_query(owner):
     with CaptureQueriesContext(connection) as queries:
         assert owner.get(ME).status_code == 200
-    asked = [query["sql"] for query in queries if '"sessions"' in query["sql"]]
-    assert len(asked) == 1
-    assert '"users"' in asked[0]
+    session_queries = [query["sql"] for query in queries if '"sessions"' in query["sql"]]
+    assert len(session_queries) == 1
+    assert '"users"' in session_queries[0]
     assert len(queries) == 2
 
 
-def test_a_forged_token_costs_no_query(anonymous, claims, django_assert_num_queries):
+def test_forged_token_costs_no_query(anonymous, claims, django_assert_num_queries):
     with django_assert_num_queries(0):
         use(anonymous, signed(claims, key=FOREIGN_KEY))
 
 
-def test_browser_session_without_csrf_token_changes_nothing(anonymous, make_user):
+def test_browser_session_without_csrf_token_cannot_write(anonymous, make_user):
     anonymous.force_login(make_user(name="Mary"))
     anonymous.handler.enforce_csrf_checks = True
     answer = anonymous.patch(ME, {"name": "Ada"})
@@ -176,7 +176,7 @@ def test_browser_session_without_csrf_token_changes_nothing(anonymous, make_user
     assert anonymous.get(ME).json()["name"] == "Mary"
 
 
-def test_browser_session_with_csrf_token_may_write(anonymous, make_user):
+def test_browser_session_with_csrf_token_can_write(anonymous, make_user):
     anonymous.force_login(make_user())
     anonymous.handler.enforce_csrf_checks = True
     anonymous.cookies["csrftoken"] = "c" * 32
@@ -205,11 +205,11 @@ def test_browser_session_ends_with_the_account(anonymous, make_user, change):
         {"typ": "refresh"},
     ],
 )
-def test_header_says_nothing_about_keys_that_is_believed(anonymous, claims, header):
+def test_keys_in_a_token_header_are_ignored(anonymous, claims, header):
     assert_refused(use(anonymous, jwt.encode(claims, FOREIGN_KEY, "HS256", headers=header)))
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(20, 200), (40, 401)])
-def test_clocks_may_differ_by_thirty_seconds(anonymous, claims, seconds, status):
+def test_expiry_tolerates_thirty_seconds_of_clock_skew(anonymous, claims, seconds, status):
     claims["exp"] = int(timezone.now().timestamp()) - seconds
     assert use(anonymous, signed(claims)).status_code == status

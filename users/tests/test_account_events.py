@@ -1,4 +1,4 @@
-"""What people do, or fail to do, with an account is in the audit log."""
+"""The audit log records account events, successful and failed."""
 
 import pytest
 from django.core import mail
@@ -9,7 +9,7 @@ from users.mail_tokens import DELETE_ACCOUNT, RESET_PASSWORD, VERIFY_EMAIL, mail
 from users.models import Session, User
 
 AUTH = "/api/v1/auth"
-NEW = "difference-engine-1822"
+NEW_PASSWORD = "difference-engine-1822"
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def signed_in(person):
 
 
 def events(**conditions):
-    found = AuditEntry.objects.filter(**conditions).exclude(action__in=["create", "update"]).order_by("id")
-    return [(entry.action, entry.outcome, entry.user_id) for entry in found]
+    entries = AuditEntry.objects.filter(**conditions).exclude(action__in=["create", "update"]).order_by("id")
+    return [(entry.action, entry.outcome, entry.user_id) for entry in entries]
 
 
 def last_event():
@@ -64,10 +64,10 @@ def in_the_browsable_api(client, person):
     client.post("/api/login", {"username": person.username, "password": "wrong"}, format="multipart")
 
 
-FAILURES = [wrong_password, inactive, deleted, in_the_admin, in_the_browsable_api]
+FAILED_LOGINS = [wrong_password, inactive, deleted, in_the_admin, in_the_browsable_api]
 
 
-@pytest.mark.parametrize("fail", FAILURES)
+@pytest.mark.parametrize("fail", FAILED_LOGINS)
 def test_failed_login_is_logged_with_its_account(anonymous, person, fail):
     fail(anonymous, person)
     [entry] = AuditEntry.objects.filter(action="login")
@@ -102,15 +102,15 @@ def test_login_and_logout_in_the_admin_are_logged(client, superuser):
 
 
 @pytest.mark.parametrize(
-    "leave",
+    "log_out",
     [
         lambda client: client.post(f"{AUTH}/logout"),
         lambda client: client.delete(f"{AUTH}/sessions"),
         lambda client: client.delete(f"{AUTH}/sessions/{Session.objects.get(user=client.user).pk}"),
     ],
 )
-def test_logout_is_logged(signed_in, leave):
-    assert leave(signed_in).status_code == 204
+def test_logout_is_logged(signed_in, log_out):
+    assert log_out(signed_in).status_code == 204
     assert last_event() == ("logout", "success", signed_in.user.pk)
 
 
@@ -126,13 +126,14 @@ def test_sign_out_in_the_admin_is_logged(client, superuser, signed_in):
 
 
 def test_password_change_is_logged(signed_in):
-    body = {"current_password": PASSWORD, "new_password": NEW}
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     signed_in.post(f"{AUTH}/change-password", body)
     assert last_event() == ("password_change", "success", signed_in.user.pk)
 
 
 @pytest.mark.parametrize(
-    "body", [{"current_password": "wrong", "new_password": NEW}, {"current_password": PASSWORD, "new_password": "1"}]
+    "body",
+    [{"current_password": "wrong", "new_password": NEW_PASSWORD}, {"current_password": PASSWORD, "new_password": "1"}],
 )
 def test_failed_password_change_is_logged(signed_in, body):
     assert signed_in.post(f"{AUTH}/change-password", body).status_code == 400
@@ -141,26 +142,28 @@ def test_failed_password_change_is_logged(signed_in, body):
 
 def test_password_set_in_the_admin_is_logged(client, superuser, person):
     client.force_login(superuser.user)
-    form = {"usable_password": "true", "password1": NEW, "password2": NEW}
+    form = {"usable_password": "true", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
     assert client.post(f"/admin/users/user/{person.pk}/password/", form).status_code == 302
     entry = AuditEntry.objects.filter(action="password_change").get()
     assert (entry.user_id, entry.owner_id, entry.changes) == (superuser.user.pk, person.pk, {})
 
 
 def test_password_reset_is_logged_once(anonymous, person):
-    anonymous.post(f"{AUTH}/reset-password", {"token": mail_token(RESET_PASSWORD, person), "new_password": NEW})
+    anonymous.post(
+        f"{AUTH}/reset-password", {"token": mail_token(RESET_PASSWORD, person), "new_password": NEW_PASSWORD}
+    )
     assert events() == [("password_reset", "success", person.pk)]
 
 
 def test_failed_password_reset_is_logged_with_its_account(anonymous, person):
     token = mail_token(RESET_PASSWORD, person)
-    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
-    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
-    anonymous.post(f"{AUTH}/reset-password", {"token": "forged", "new_password": NEW})
+    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW_PASSWORD})
+    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW_PASSWORD})
+    anonymous.post(f"{AUTH}/reset-password", {"token": "forged", "new_password": NEW_PASSWORD})
     assert events()[1:] == [("password_reset", "failure", person.pk), ("password_reset", "failure", None)]
 
 
-def test_new_hash_of_the_same_password_is_no_event(anonymous, person, settings):
+def test_password_rehash_is_not_logged(anonymous, person, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
     anonymous.post(f"{AUTH}/login", {"username": person.username, "password": PASSWORD})
     assert events() == [("login", "success", person.pk)]
@@ -182,7 +185,7 @@ def test_failed_registration_is_logged(anonymous, person):
     assert events() == [("register", "failure", None)]
 
 
-def test_registration_that_loses_a_race_is_logged(anonymous, person, monkeypatch):
+def test_concurrent_registration_failure_is_logged(anonymous, person, monkeypatch):
     monkeypatch.setattr("records.db.constraints.Unique.validate", lambda *args, **kwargs: None)
     body = {"username": person.username, "email": "a@example.com", "password": PASSWORD}
     assert anonymous.post(f"{AUTH}/register", body).status_code == 400
@@ -196,10 +199,10 @@ def test_verification_of_a_verified_address_is_logged(anonymous, signed_in):
     assert last_event() == ("email_verify", "success", signed_in.user.pk)
 
 
-def test_mail_of_somebody_who_is_gone_for_good_leaves_no_trace_of_them(anonymous, person):
+def test_token_of_a_purged_user_is_logged_without_the_user(anonymous, person):
     token = mail_token(RESET_PASSWORD, person)
     User.all_objects.filter(pk=person.pk).purge()
-    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW})
+    anonymous.post(f"{AUTH}/reset-password", {"token": token, "new_password": NEW_PASSWORD})
     assert last_event() == ("password_reset", "failure", None)
 
 
@@ -224,7 +227,7 @@ def test_account_deletion_is_logged_step_by_step(signed_in, anonymous):
     ]
 
 
-def test_request_to_leave_that_could_not_be_mailed_is_a_failure(signed_in):
+def test_deletion_request_without_an_address_is_logged_as_failure(signed_in):
     User.objects.filter(pk=signed_in.user.pk).update(email=None)
     assert signed_in.post(f"{AUTH}/request-account-deletion").status_code == 400
     assert last_event() == ("deletion_request", "failure", signed_in.user.pk)
@@ -240,16 +243,23 @@ def test_confirmed_deletion_can_be_undone_from_the_log(superuser, anonymous, per
 # Secrets
 
 
-def test_no_secret_is_in_any_entry(anonymous, superuser):
+def test_entries_contain_no_secret(anonymous, superuser):
     body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
     anonymous.post(f"{AUTH}/register", body)
     verification = mailed_token()
     pair = anonymous.post(f"{AUTH}/login", {"username": "ada", "password": PASSWORD}).json()
     anonymous.post(f"{AUTH}/verify-email", {"token": verification})
-    anonymous.post(f"{AUTH}/login", {"username": PASSWORD, "password": NEW})
+    anonymous.post(f"{AUTH}/login", {"username": PASSWORD, "password": NEW_PASSWORD})
     user = User.objects.get(username="ada")
-    Client(user).post(f"{AUTH}/change-password", {"current_password": PASSWORD, "new_password": NEW})
-    secrets = [PASSWORD, NEW, user.password, User.objects.get(pk=user.pk).password, verification, *pair.values()]
-    everything = superuser.get("/api/v1/admin/audit-logs?size=200").content.decode()
+    Client(user).post(f"{AUTH}/change-password", {"current_password": PASSWORD, "new_password": NEW_PASSWORD})
+    secrets = [
+        PASSWORD,
+        NEW_PASSWORD,
+        user.password,
+        User.objects.get(pk=user.pk).password,
+        verification,
+        *pair.values(),
+    ]
+    audit_log = superuser.get("/api/v1/admin/audit-logs?size=200").content.decode()
     assert mail.outbox
-    assert not [secret for secret in secrets if isinstance(secret, str) and len(secret) > 6 and secret in everything]
+    assert not [secret for secret in secrets if isinstance(secret, str) and len(secret) > 6 and secret in audit_log]

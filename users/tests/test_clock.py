@@ -1,4 +1,4 @@
-"""A node's own clock may be wrong: the database's decides on lockouts and on what has expired."""
+"""Lockouts and expiry use the database clock, because the clock of a node may be wrong."""
 
 import time
 from datetime import timedelta
@@ -18,24 +18,24 @@ from users.models import RateLimit, Session, SpentToken, User
 LOGIN = "/api/v1/auth/login"
 ME = "/api/v1/users/me"
 SKEWS = [-16, 16]
-NEW = "another-battery-9"
+NEW_PASSWORD = "another-battery-9"
 MAILS = {
     "verify-email": (VERIFY_EMAIL, {}),
-    "reset-password": (RESET_PASSWORD, {"new_password": NEW}),
+    "reset-password": (RESET_PASSWORD, {"new_password": NEW_PASSWORD}),
     "confirm-account-deletion": (DELETE_ACCOUNT, {}),
 }
 
 
 @pytest.fixture
-def node(monkeypatch):
-    """Let the clock of this node go `minutes` ahead from now on."""
+def skew_clock(monkeypatch):
+    """Return a function that sets the clock of this node ahead by `minutes`."""
     real_time, real_now = time.time, timezone.now
 
-    def go(minutes):
+    def skew(minutes):
         monkeypatch.setattr("time.time", lambda: real_time() + minutes * 60)
         monkeypatch.setattr("django.utils.timezone.now", lambda: real_now() + timedelta(minutes=minutes))
 
-    return go
+    return skew
 
 
 @pytest.fixture
@@ -47,20 +47,20 @@ def log_in(client, password=PASSWORD):
     return client.post(LOGIN, {"username": "ada", "password": password})
 
 
-def me(token):
+def me_status(token):
     client = Client()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
     return client.get(ME).status_code
 
 
-def close(moment, expected):
+def is_close(moment, expected):
     return abs(moment - expected) < timedelta(seconds=60)
 
 
-def test_database_clock_overrides_the_clock_of_the_node(db, node):
+def test_database_clock_overrides_the_clock_of_the_node(db, skew_clock):
     before = timezone.now()
-    node(16)
-    assert close(database_now(), before)
+    skew_clock(16)
+    assert is_close(database_now(), before)
     assert database_now().utcoffset() == timedelta(0)
 
 
@@ -68,47 +68,47 @@ def test_database_clock_overrides_the_clock_of_the_node(db, node):
 
 
 @pytest.mark.parametrize("minutes", [*SKEWS, 24 * 60])
-def test_locked_account_stays_locked(anonymous, ada, node, minutes):
+def test_locked_account_stays_locked(anonymous, ada, skew_clock, minutes):
     for _ in range(10):
         log_in(anonymous, "wrong")
-    node(minutes)
+    skew_clock(minutes)
     answer = log_in(anonymous)
     assert answer.status_code == 429
     assert 14 * 60 < int(answer["Retry-After"]) <= 15 * 60
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_lock_by_a_node_with_a_wrong_clock_lasts_as_long(anonymous, ada, node, minutes):
-    node(minutes)
+def test_lock_by_a_node_with_a_wrong_clock_has_the_usual_duration(anonymous, ada, skew_clock, minutes):
+    skew_clock(minutes)
     for _ in range(10):
         log_in(anonymous, "wrong")
-    node(0)
+    skew_clock(0)
     assert 14 * 60 < int(log_in(anonymous)["Retry-After"]) <= 15 * 60
-    assert close(
+    assert is_close(
         RateLimit.objects.get(key=f"login-account:{ada.pk}").expires_at, timezone.now() + timedelta(minutes=15)
     )
 
 
-def test_failures_at_nodes_with_different_clocks_count_together(anonymous, ada, node):
+def test_failures_at_nodes_with_different_clocks_share_a_counter(anonymous, ada, skew_clock):
     for number in range(10):
-        node(16 * (-1) ** number)
+        skew_clock(16 * (-1) ** number)
         log_in(anonymous, "wrong")
     assert log_in(anonymous).status_code == 429
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_guesses_of_the_current_password_stay_counted(ada, node, minutes):
-    client, body = Client(ada), {"current_password": "wrong", "new_password": NEW}
+def test_wrong_current_passwords_stay_counted(ada, skew_clock, minutes):
+    client, body = Client(ada), {"current_password": "wrong", "new_password": NEW_PASSWORD}
     answers = [client.post("/api/v1/auth/change-password", body).status_code for _ in range(10)]
-    node(minutes)
+    skew_clock(minutes)
     assert (answers, client.post("/api/v1/auth/change-password", body).status_code) == ([400] * 10, 429)
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_mails_stay_counted(ada, node, minutes):
+def test_mails_stay_counted(ada, skew_clock, minutes):
     client = Client(ada)
     answers = [client.post("/api/v1/auth/request-email-verification").status_code for _ in range(5)]
-    node(minutes)
+    skew_clock(minutes)
     assert (answers, client.post("/api/v1/auth/request-email-verification").status_code) == ([202] * 5, 429)
 
 
@@ -116,100 +116,100 @@ def test_mails_stay_counted(ada, node, minutes):
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_fresh_access_token_is_good_at_every_node(anonymous, ada, node, minutes):
+def test_new_access_token_is_valid_at_every_node(anonymous, ada, skew_clock, minutes):
     token = log_in(anonymous).json()["access_token"]
-    node(minutes)
-    assert me(token) == 200
+    skew_clock(minutes)
+    assert me_status(token) == 200
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_access_token_of_a_node_with_a_wrong_clock_is_good_as_long(anonymous, ada, node, minutes):
-    node(minutes)
+def test_access_token_of_a_node_with_a_wrong_clock_has_the_usual_lifetime(anonymous, ada, skew_clock, minutes):
+    skew_clock(minutes)
     pairs = [
         pair := log_in(anonymous).json(),
         anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).json(),
     ]
-    node(0)
+    skew_clock(0)
     for pair in pairs:
         claims = jwt.decode(pair["access_token"], options={"verify_signature": False})
         assert abs(claims["iat"] - time.time()) < 60
         assert claims["exp"] - claims["iat"] == 900
-        assert me(pair["access_token"]) == 200
+        assert me_status(pair["access_token"]) == 200
 
 
 @pytest.mark.parametrize("minutes", [-60, 60])
-def test_expired_and_future_access_tokens_are_bad_at_every_node(ada, node, minutes, monkeypatch):
+def test_expired_and_future_access_tokens_are_invalid_at_every_node(ada, skew_clock, minutes, monkeypatch):
     Client(ada)
     session = Session.objects.get(user=ada)
     session.now = timezone.now() + timedelta(minutes=minutes)
     token = access_token(session)
-    node(minutes)
-    assert me(token) == 401
+    skew_clock(minutes)
+    assert me_status(token) == 401
 
 
 # Sessions
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_session_is_alive_until_the_database_says_otherwise(anonymous, ada, node, minutes):
+def test_session_expires_by_the_database_clock(anonymous, ada, skew_clock, minutes):
     pair = log_in(anonymous).json()
     browser = Browser()
     browser.force_login(ada)
-    left = timedelta(minutes=5 if minutes > 0 else -5)
-    Session.objects.update(expires_at=timezone.now() + left)
-    node(minutes)
+    remaining = timedelta(minutes=5 if minutes > 0 else -5)
+    Session.objects.update(expires_at=timezone.now() + remaining)
+    skew_clock(minutes)
     expected = 200 if minutes > 0 else 401
-    assert me(pair["access_token"]) == expected
+    assert me_status(pair["access_token"]) == expected
     assert browser.get(ME).status_code == expected
     assert anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).status_code == expected
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_session_begun_by_a_node_with_a_wrong_clock_has_right_times(anonymous, ada, node, settings, minutes):
-    node(minutes)
+def test_session_started_by_a_node_with_a_wrong_clock_has_correct_times(anonymous, ada, skew_clock, settings, minutes):
+    skew_clock(minutes)
     log_in(anonymous)
     Browser().force_login(ada)
-    node(0)
+    skew_clock(0)
     for session in Session.objects.all():
-        assert close(session.created_at, timezone.now())
-        assert close(session.refreshed_at, timezone.now())
-        assert close(session.expires_at, timezone.now() + settings.REFRESH_TOKEN_LIFETIME)
+        assert is_close(session.created_at, timezone.now())
+        assert is_close(session.refreshed_at, timezone.now())
+        assert is_close(session.expires_at, timezone.now() + settings.REFRESH_TOKEN_LIFETIME)
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_stolen_refresh_token_ends_the_session_at_every_node(anonymous, ada, node, minutes):
+def test_stolen_refresh_token_ends_the_session_at_every_node(anonymous, ada, skew_clock, minutes):
     pair = log_in(anonymous).json()
     new = anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).json()
     Session.objects.update(refreshed_at=timezone.now() - timedelta(seconds=60))
-    node(minutes)
+    skew_clock(minutes)
     assert anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).status_code == 401
-    assert me(new["access_token"]) == 401
+    assert me_status(new["access_token"]) == 401
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_two_tabs_that_race_keep_their_session(anonymous, ada, node, minutes):
+def test_concurrent_refresh_keeps_the_session(anonymous, ada, skew_clock, minutes):
     pair = log_in(anonymous).json()
     new = anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).json()
-    node(minutes)
+    skew_clock(minutes)
     assert anonymous.post("/api/v1/auth/refresh", {"refresh_token": pair["refresh_token"]}).status_code == 401
-    assert me(new["access_token"]) == 200
+    assert me_status(new["access_token"]) == 200
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_end_of_a_session_is_dated_by_the_database(ada, node, minutes):
+def test_session_end_is_dated_by_the_database_clock(ada, skew_clock, minutes):
     client = Client(ada)
-    node(minutes)
+    skew_clock(minutes)
     client.post("/api/v1/auth/logout")
-    node(0)
-    assert close(Session.objects.get(user=ada).revoked_at, timezone.now())
+    skew_clock(0)
+    assert is_close(Session.objects.get(user=ada).revoked_at, timezone.now())
 
 
-def test_admin_shows_who_is_signed_in_by_the_database(superuser, ada, node):
+def test_admin_shows_active_sessions_by_the_database_clock(superuser, ada, skew_clock):
     Client(ada)
     Session.objects.update(expires_at=timezone.now() + timedelta(minutes=5))
     browser = Browser()
     browser.force_login(superuser.user)
-    node(16)
+    skew_clock(16)
     page = browser.get("/admin/users/session/").content.decode()
     assert "icon-yes" in page
     assert "icon-no" not in page
@@ -218,63 +218,63 @@ def test_admin_shows_who_is_signed_in_by_the_database(superuser, ada, node):
 # Mails
 
 
-def spend(client, endpoint, token):
+def is_accepted(client, endpoint, token):
     body = {"token": token} | MAILS[endpoint][1]
     return client.post(f"/api/v1/auth/{endpoint}", body).status_code in {200, 204}
 
 
 @pytest.mark.parametrize("minutes", [-24 * 60, 24 * 60 * 4])
 @pytest.mark.parametrize("endpoint", MAILS)
-def test_fresh_token_of_a_mail_is_good_at_every_node(anonymous, ada, node, endpoint, minutes):
+def test_new_mailed_token_is_valid_at_every_node(anonymous, ada, skew_clock, endpoint, minutes):
     token = mail_token(MAILS[endpoint][0], ada)
-    node(minutes)
-    assert spend(anonymous, endpoint, token)
+    skew_clock(minutes)
+    assert is_accepted(anonymous, endpoint, token)
 
 
 @pytest.mark.parametrize("minutes", [-24 * 60, 24 * 60 * 4])
 @pytest.mark.parametrize("endpoint", MAILS)
-def test_token_mailed_by_a_node_with_a_wrong_clock_is_good(anonymous, ada, node, endpoint, minutes):
-    node(minutes)
+def test_token_mailed_by_a_node_with_a_wrong_clock_is_valid(anonymous, ada, skew_clock, endpoint, minutes):
+    skew_clock(minutes)
     token = mail_token(MAILS[endpoint][0], ada)
-    node(0)
-    assert spend(anonymous, endpoint, token)
+    skew_clock(0)
+    assert is_accepted(anonymous, endpoint, token)
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
 @pytest.mark.parametrize("endpoint", MAILS)
-def test_expired_token_of_a_mail_is_bad_at_every_node(anonymous, ada, node, endpoint, minutes, monkeypatch):
+def test_expired_mailed_token_is_invalid_at_every_node(anonymous, ada, skew_clock, endpoint, minutes, monkeypatch):
     purpose = MAILS[endpoint][0]
     long_ago = timezone.now() - purpose.lifetime - timedelta(seconds=2)
     monkeypatch.setattr("users.mail_tokens.database_now", lambda: long_ago)
     token = mail_token(purpose, ada)
-    node(minutes)
-    assert not spend(anonymous, endpoint, token)
+    skew_clock(minutes)
+    assert not is_accepted(anonymous, endpoint, token)
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_spent_token_is_kept_as_long_as_it_lives(anonymous, ada, node, minutes):
-    node(minutes)
-    assert spend(anonymous, "reset-password", mail_token(RESET_PASSWORD, ada))
-    node(0)
-    assert close(SpentToken.objects.get().expires_at, timezone.now() + RESET_PASSWORD.lifetime)
+def test_spent_token_is_kept_until_it_expires(anonymous, ada, skew_clock, minutes):
+    skew_clock(minutes)
+    assert is_accepted(anonymous, "reset-password", mail_token(RESET_PASSWORD, ada))
+    skew_clock(0)
+    assert is_close(SpentToken.objects.get().expires_at, timezone.now() + RESET_PASSWORD.lifetime)
 
 
 # Deletion
 
 
 @pytest.mark.parametrize("minutes", SKEWS)
-def test_day_of_deletion_is_counted_by_the_database(anonymous, ada, node, settings, minutes):
-    node(minutes)
-    assert spend(anonymous, "confirm-account-deletion", mail_token(DELETE_ACCOUNT, ada))
-    node(0)
-    assert close(User.objects.get(pk=ada.pk).deletion_at, timezone.now() + settings.ACCOUNT_DELETION_GRACE)
+def test_deletion_date_uses_the_database_clock(anonymous, ada, skew_clock, settings, minutes):
+    skew_clock(minutes)
+    assert is_accepted(anonymous, "confirm-account-deletion", mail_token(DELETE_ACCOUNT, ada))
+    skew_clock(0)
+    assert is_close(User.objects.get(pk=ada.pk).deletion_at, timezone.now() + settings.ACCOUNT_DELETION_GRACE)
 
 
-def test_purge_waits_for_the_day_of_the_database(ada, node):
+def test_purge_uses_the_database_clock(ada, skew_clock):
     Client(ada)
     User.objects.filter(pk=ada.pk).update(deletion_at=timezone.now() + timedelta(minutes=5))
     Session.objects.update(expires_at=timezone.now() + timedelta(minutes=5))
-    node(16)
+    skew_clock(16)
     call_command("purge_deleted", verbosity=0)
     assert User.objects.filter(pk=ada.pk).exists()
     assert Session.objects.filter(user=ada).exists()

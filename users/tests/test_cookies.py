@@ -11,20 +11,20 @@ from drf_spectacular.generators import SchemaGenerator
 from users.models import User
 
 PASSWORD = "analytical-engine-1843"
-NAMES = (
+SETTING_NAMES = (
     "SESSION_COOKIE_NAME", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_NAME", "CSRF_COOKIE_SECURE", "SECURE_SSL_REDIRECT",
 )  # fmt: skip
 
 
 @pytest.fixture(params=["false", "true"])
 def https(request, settings):
-    """True where the service runs with HTTPS=true."""
+    """Load the cookie settings with and without HTTPS=true; return whether HTTPS is on."""
     with (
         patch.dict(os.environ, {"HTTPS": request.param}, clear=True),
         patch("config.env_file.load_env_file", lambda path: {}),
     ):
         loaded = runpy.run_path(str(django_settings.BASE_DIR / "config" / "settings.py"))
-    for name in NAMES:
+    for name in SETTING_NAMES:
         setattr(settings, name, loaded[name])
     return request.param == "true"
 
@@ -36,7 +36,7 @@ def browser(https, db):
 
 
 def send(browser, https, method, path, data=None, **headers):
-    """Send a request as the page before it does; return the answer and the cookies that it sets."""
+    """Send a request with a same-origin Referer; return the response and the cookies that it sets."""
     headers = {"Accept": "text/html", "Referer": f"http{'s' if https else ''}://testserver/"} | headers
     answer = getattr(browser, method)(path, data, secure=https, headers=headers)
     return answer, dict(answer.cookies)
@@ -46,25 +46,25 @@ def form_token(answer):
     return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', answer.content.decode())[1]
 
 
-def test_every_cookie_belongs_to_this_host_alone_under_https(browser, https):
-    seen = {}
+def test_cookies_have_the_host_prefix_under_https(browser, https):
+    all_cookies = {}
     page, cookies = send(browser, https, "get", "/admin/login/")
-    seen |= cookies
+    all_cookies |= cookies
     login = {"username": "ada", "password": PASSWORD, "csrfmiddlewaretoken": form_token(page)}
     answer, cookies = send(browser, https, "post", "/admin/login/?next=/admin/", login)
     assert answer.status_code == 302
-    seen |= cookies
+    all_cookies |= cookies
     page, _ = send(browser, https, "get", "/admin/users/user/add/")
     fields = {"username": "grace", "email": "grace@example.com", "csrfmiddlewaretoken": form_token(page)}
     _, cookies = send(browser, https, "post", "/admin/users/user/add/", fields | {"usable_password": "false"})
-    seen |= cookies
+    all_cookies |= cookies
     prefix = "__Host-" if https else ""
-    assert set(seen) == {f"{prefix}{name}" for name in ("sessionid", "csrftoken", "messages")}
-    for cookie in seen.values():
+    assert set(all_cookies) == {f"{prefix}{name}" for name in ("sessionid", "csrftoken", "messages")}
+    for cookie in all_cookies.values():
         assert (bool(cookie["secure"]), cookie["path"], cookie["domain"]) == (https, "/", "")
 
 
-def test_browsable_api_reads_and_writes_by_these_cookies(browser, https):
+def test_browsable_api_works_with_these_cookies(browser, https):
     page, _ = send(browser, https, "get", "/api/login")
     login = {"username": "ada", "password": PASSWORD, "csrfmiddlewaretoken": form_token(page)}
     assert send(browser, https, "post", "/api/login", login)[0].status_code == 302
@@ -79,16 +79,16 @@ def test_browsable_api_reads_and_writes_by_these_cookies(browser, https):
         answer = browser.post("/api/v1/stocks", stock, "application/json", secure=https, headers=headers)
         assert answer.status_code == 201
     answer, cookies = send(browser, https, "post", "/api/logout", {"csrfmiddlewaretoken": token})
-    [ended] = [cookie for name, cookie in cookies.items() if name.endswith("sessionid")]
-    assert (answer.status_code, ended.value, bool(ended["secure"])) == (302, "", https)
+    [cookie] = [cookie for name, cookie in cookies.items() if name.endswith("sessionid")]
+    assert (answer.status_code, cookie.value, bool(cookie["secure"])) == (302, "", https)
 
 
-def test_schema_names_the_cookie(https):
+def test_openapi_names_the_session_cookie(https):
     schemes = SchemaGenerator().get_schema(public=True)["components"]["securitySchemes"]
     assert schemes["browserSession"]["name"] == ("__Host-sessionid" if https else "sessionid")
 
 
-def test_cookie_that_a_subdomain_could_set_is_ignored(browser, https):
+def test_cookie_without_the_host_prefix_is_ignored_under_https(browser, https):
     page, _ = send(browser, https, "get", "/api/login")
     login = {"username": "ada", "password": PASSWORD, "csrfmiddlewaretoken": form_token(page)}
     _, cookies = send(browser, https, "post", "/api/login", login)

@@ -22,7 +22,7 @@ def test_command_creates_a_superuser_without_usable_password(db):
         ("a b", "other@example.com", "letters, digits"),
     ],
 )
-def test_command_says_what_is_wrong(make_user, username, email, message):
+def test_invalid_argument_is_reported(make_user, username, email, message):
     make_user(username="taken", email="taken@example.com")
     with pytest.raises(CommandError, match=message):
         create(username, email)

@@ -19,18 +19,18 @@ def ada(make_user):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-def test_private_answer_is_not_stored(superuser, path, accept):
+def test_private_response_is_not_cached(superuser, path, accept):
     superuser.force_login(superuser.user)
     accept = "text/html" if path.startswith(("/admin", "/api/login")) else accept
     assert "no-store" in superuser.get(path, headers={"Accept": accept})["Cache-Control"]
 
 
-def test_tokens_are_not_stored(anonymous, ada):
+def test_token_response_is_not_cached(anonymous, ada):
     assert anonymous.post("/api/v1/auth/login", LOGIN)["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/api/login", "/admin/login/", "/account/forgot-password"])
-def test_page_runs_no_script_but_ours_and_stands_in_no_frame(anonymous, path):
+def test_page_runs_only_own_scripts_and_refuses_framing(anonymous, path):
     answer = anonymous.get(path, headers=BROWSER)
     assert answer.status_code == 200
     policy = dict(part.strip().split(" ", 1) for part in answer["Content-Security-Policy"].split(";"))
@@ -40,7 +40,7 @@ def test_page_runs_no_script_but_ours_and_stands_in_no_frame(anonymous, path):
     assert answer["Referrer-Policy"] == "same-origin"
 
 
-def test_session_cookie_is_kept_from_scripts_and_other_sites(anonymous, ada):
+def test_session_cookie_is_httponly_and_samesite(anonymous, ada):
     form = f"username=ada&password={PASSWORD}"
     anonymous.generic("POST", "/api/login", form, content_type="application/x-www-form-urlencoded")
     cookie = anonymous.cookies["sessionid"]
@@ -48,7 +48,7 @@ def test_session_cookie_is_kept_from_scripts_and_other_sites(anonymous, ada):
 
 
 @pytest.mark.parametrize("origin", ["https://app.example.com", "https://evil.example.com", "null"])
-def test_other_origins_are_allowed_by_list_only(anonymous, settings, origin):
+def test_cors_allows_only_listed_origins(anonymous, settings, origin):
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
     answer = anonymous.options(
         "/api/v1/stocks",
@@ -71,18 +71,18 @@ CLIENT_HEADERS = [
 
 
 @pytest.fixture
-def app(settings):
+def cors_settings(settings):
     settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
 
 
 def preflight(client, path, names):
-    asked = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": names}
-    return client.options(path, headers={"Origin": ORIGIN} | asked)
+    request_headers = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": names}
+    return client.options(path, headers={"Origin": ORIGIN} | request_headers)
 
 
 @pytest.mark.parametrize("name", CLIENT_HEADERS)
 @pytest.mark.parametrize("path", ["/api/v1/stocks", "/api/v1/stocks/1", "/api/v1/auth/login", "/openapi.json"])
-def test_preflight_allows_what_clients_send(anonymous, app, path, name):
+def test_preflight_allows_common_client_headers(anonymous, cors_settings, path, name):
     answer = preflight(anonymous, path, name.lower())
     assert (answer.status_code, answer["Access-Control-Allow-Origin"]) == (200, ORIGIN)
     assert name.lower() in answer["Access-Control-Allow-Headers"].split(", ")
@@ -91,7 +91,7 @@ def test_preflight_allows_what_clients_send(anonymous, app, path, name):
 
 
 @pytest.mark.parametrize("name", ["cookie", "x-forwarded-for", "x-forwarded-proto", "host"])
-def test_preflight_allows_no_header_of_a_proxy(anonymous, app, name):
+def test_preflight_refuses_proxy_headers(anonymous, cors_settings, name):
     assert name not in preflight(anonymous, "/api/v1/stocks", name)["Access-Control-Allow-Headers"].split(", ")
 
 
@@ -99,7 +99,7 @@ def test_preflight_allows_no_header_of_a_proxy(anonymous, app, name):
     ("path", "status"),
     [("/api/v1/users/me", 200), ("/api/v1/stocks/0", 404), ("/api/v1/nope", 404), (f"/api/v1?{'a' * 9000}", 414)],
 )
-def test_other_origin_reads_the_headers_of_every_answer(owner, app, path, status):
+def test_response_headers_are_exposed_to_other_origins(owner, cors_settings, path, status):
     answer = owner.get(path, headers={"Origin": ORIGIN})
     assert (answer.status_code, answer["Access-Control-Allow-Origin"]) == (status, ORIGIN)
     exposed = set(answer["Access-Control-Expose-Headers"].split(", "))

@@ -25,64 +25,64 @@ def fail(client, times, **login):
     return [log_in(client, password="wrong", **login).status_code for _ in range(times)]
 
 
-def pass_by(minutes):
+def advance_minutes(minutes):
     for row in RateLimit.objects.all():
         row.hits = [hit - minutes * 60 for hit in row.hits]
         row.save()
 
 
-def test_ten_bad_logins_lock_the_account_for_the_right_password_too(anonymous, ada):
+def test_ten_failed_logins_lock_the_account(anonymous, ada):
     assert fail(anonymous, 11) == [401] * 10 + [429]
     answer = log_in(anonymous)
     assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
     assert 14 * 60 < int(answer["Retry-After"]) <= 15 * 60
 
 
-def test_nine_do_not(anonymous, ada):
+def test_nine_failed_logins_do_not_lock_the_account(anonymous, ada):
     fail(anonymous, 9)
     assert log_in(anonymous).status_code == 200
 
 
-def test_a_good_login_forgives(anonymous, ada):
+def test_successful_login_resets_the_account_counter(anonymous, ada):
     fail(anonymous, 9)
     log_in(anonymous)
     assert fail(anonymous, 11) == [401] * 10 + [429]
 
 
-def test_names_of_one_account_count_together(anonymous, ada):
+def test_username_and_email_share_one_counter(anonymous, ada):
     fail(anonymous, 5, username="ada")
     fail(anonymous, 5, username="ADA@example.com")
     assert log_in(anonymous).status_code == 429
 
 
-def test_other_addresses_count_for_the_account_and_are_locked_out_of_it(anonymous, ada):
+def test_failures_from_all_addresses_lock_the_account(anonymous, ada):
     for number in range(10):
         fail(anonymous, 1, ip=f"198.51.100.{number}")
     assert log_in(anonymous, ip="203.0.113.1").status_code == 429
 
 
-def test_others_get_in(anonymous, ada, make_user):
+def test_other_accounts_are_not_locked(anonymous, ada, make_user):
     make_user(username="carol", password=PASSWORD)
     fail(anonymous, 11)
     assert log_in(anonymous, username="carol").status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["nobody", "inactive", "deleted", "passwordless"])
-def test_accounts_that_cannot_log_in_lock_alike(anonymous, make_user, kind):
+def test_unusable_accounts_lock_like_others(anonymous, make_user, kind):
     make_user(username="inactive", password=PASSWORD, is_active=False)
     make_user(username="deleted", password=PASSWORD).delete()
     make_user(username="passwordless")
     assert fail(anonymous, 11, username=kind) == [401] * 10 + [429]
 
 
-def test_fifty_bad_logins_lock_the_address(anonymous, ada):
+def test_fifty_failed_logins_lock_the_address(anonymous, ada):
     answers = [status for number in range(51) for status in fail(anonymous, 1, username=f"person{number}")]
     assert answers == [401] * 50 + [429]
     assert log_in(anonymous).status_code == 429
     assert log_in(anonymous, ip="203.0.113.1").status_code == 200
 
 
-def test_a_good_login_does_not_forgive_the_address(anonymous, ada):
+def test_successful_login_keeps_the_address_counter(anonymous, ada):
     for number in range(50):
         fail(anonymous, 1, username=f"person{number}")
         if number == 40:
@@ -90,7 +90,7 @@ def test_a_good_login_does_not_forgive_the_address(anonymous, ada):
     assert log_in(anonymous).status_code == 429
 
 
-def test_neighbours_in_one_ipv6_network_are_one_address(anonymous, ada):
+def test_ipv6_addresses_of_one_network_share_a_counter(anonymous, ada):
     for number in range(50):
         fail(anonymous, 1, username=f"person{number}", ip=f"2001:db8:0:1::{number:x}")
     assert log_in(anonymous, ip="2001:db8:0:1:ffff::1").status_code == 429
@@ -98,31 +98,31 @@ def test_neighbours_in_one_ipv6_network_are_one_address(anonymous, ada):
 
 
 @pytest.mark.parametrize(("proxies", "status"), [(0, 429), (1, 401)])
-def test_forwarded_address_counts_through_trusted_proxies_only(anonymous, ada, settings, proxies, status):
+def test_forwarded_address_counts_only_behind_trusted_proxies(anonymous, ada, settings, proxies, status):
     settings.TRUSTED_PROXIES = proxies
     for number in range(50):
         fail(anonymous, 1, username=f"person{number}", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}")
     assert fail(anonymous, 1, username="another", HTTP_X_FORWARDED_FOR="203.0.113.1") == [status]
 
 
-def test_sliding_window_lets_in_again_one_by_one(anonymous, ada):
+def test_attempts_leave_the_sliding_window_one_by_one(anonymous, ada):
     fail(anonymous, 5)
-    pass_by(10)
+    advance_minutes(10)
     fail(anonymous, 5)
     assert 4 * 60 < int(log_in(anonymous)["Retry-After"]) <= 5 * 60
-    pass_by(6)
+    advance_minutes(6)
     assert log_in(anonymous).status_code == 200
 
 
-def test_attempts_while_locked_do_not_prolong_it(anonymous, ada):
+def test_attempts_while_locked_do_not_extend_the_lock(anonymous, ada):
     fail(anonymous, 10)
-    pass_by(14)
+    advance_minutes(14)
     fail(anonymous, 20)
-    pass_by(2)
+    advance_minutes(2)
     assert log_in(anonymous).status_code == 200
 
 
-def test_living_sessions_go_on(anonymous, ada):
+def test_locked_account_keeps_its_sessions(anonymous, ada):
     tokens = log_in(anonymous).json()
     fail(anonymous, 11)
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens['access_token']}")
@@ -131,7 +131,7 @@ def test_living_sessions_go_on(anonymous, ada):
 
 
 @pytest.mark.parametrize("page", ["/admin/login/", "/api/login"])
-def test_browser_login_counts_and_is_locked_alike(ada, page):
+def test_browser_login_is_counted_and_locked(ada, page):
     browser = Client()
 
     def submit(password):
@@ -146,14 +146,14 @@ def test_browser_login_counts_and_is_locked_alike(ada, page):
     assert log_in(browser).status_code == 429
 
 
-def test_guesses_of_the_current_password_count(ada, anonymous):
+def test_wrong_current_passwords_are_counted(ada, anonymous):
     client = Client(ada)
     body = {"current_password": "wrong", "new_password": "another-battery-9"}
     answers = [client.post("/api/v1/auth/change-password", body).status_code for _ in range(11)]
     assert answers == [400] * 10 + [429]
 
 
-def test_bad_input_does_not_count(anonymous, ada):
+def test_invalid_request_is_not_counted(anonymous, ada):
     for _ in range(11):
         anonymous.post(URL, {"username": "ada"})
     assert log_in(anonymous).status_code == 200
@@ -165,7 +165,7 @@ def test_locked_login_costs_no_password_hash(anonymous, ada, monkeypatch):
     assert log_in(anonymous).status_code == 429
 
 
-def test_staff_unlock_in_the_admin(superuser, anonymous, ada):
+def test_superuser_unlocks_an_account_in_the_admin(superuser, anonymous, ada):
     fail(anonymous, 10)
     browser = Client()
     browser.force_login(superuser.user)
@@ -176,7 +176,7 @@ def test_staff_unlock_in_the_admin(superuser, anonymous, ada):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sixty_at_once_are_told_ten_times_that_they_are_wrong(ada):
+def test_concurrent_attempts_check_ten_passwords(ada):
     def attempt(number):
         try:
             return log_in(Client(), password=f"wrong{number}", ip=f"198.51.100.{number}").status_code
@@ -189,7 +189,7 @@ def test_sixty_at_once_are_told_ten_times_that_they_are_wrong(ada):
     assert log_in(Client(), ip="203.0.113.1").status_code == 429
 
 
-def test_expired_counts_are_purged(anonymous, ada):
+def test_expired_counters_are_purged(anonymous, ada):
     fail(anonymous, 1)
     RateLimit.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     from django.core.management import call_command

@@ -18,21 +18,21 @@ def ada(make_user):
 
 @pytest.fixture
 def hashes(monkeypatch):
-    """Every password that was hashed."""
+    """Return the list of the passwords that are hashed during the test."""
     hashed = []
     encode = MD5PasswordHasher.encode
 
-    def counted(self, password, salt):
+    def counting_encode(self, password, salt):
         hashed.append(password)
         return encode(self, password, salt)
 
-    monkeypatch.setattr(MD5PasswordHasher, "encode", counted)
+    monkeypatch.setattr(MD5PasswordHasher, "encode", counting_encode)
     return hashed
 
 
 @pytest.fixture
 def failures(make_user):
-    """A request for every way not to get in."""
+    """Return the request body of each kind of failed login."""
     make_user(username="ada", email="ada@example.com", password=PASSWORD)
     make_user(username="inactive", password=PASSWORD, is_active=False)
     make_user(username="deleted", password=PASSWORD).delete()
@@ -48,7 +48,7 @@ def failures(make_user):
     }
 
 
-KINDS = [
+FAILURE_KINDS = [
     "unknown username", "unknown e-mail", "wrong", "wrong by e-mail", "inactive", "deleted", "no password",
 ]  # fmt: skip
 
@@ -61,17 +61,17 @@ def test_login_by_username_or_email_in_any_case(anonymous, ada, login):
     assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 900)
 
 
-def test_login_takes_a_multipart_form(anonymous, ada):
+def test_login_accepts_a_multipart_form(anonymous, ada):
     assert anonymous.post(URL, {"username": "ada", "password": PASSWORD}, format="multipart").status_code == 200
 
 
-def test_login_takes_a_urlencoded_form(anonymous, ada):
+def test_login_accepts_a_urlencoded_form(anonymous, ada):
     form = urlencode({"username": "ada", "password": PASSWORD})
     answer = anonymous.generic("POST", URL, form, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 200
 
 
-def test_access_token_signs_in(anonymous, ada):
+def test_access_token_authenticates(anonymous, ada):
     token = anonymous.post(URL, {"username": "ada", "password": PASSWORD}).json()["access_token"]
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
     assert anonymous.get("/api/v1/users/me").json()["id"] == ada.pk
@@ -82,20 +82,20 @@ def test_refresh_token_is_stored_hashed(anonymous, ada):
     assert token not in str(Session.objects.filter(user=ada).values().get())
 
 
-def test_session_remembers_where_it_was_opened(anonymous, ada):
+def test_session_stores_address_and_user_agent(anonymous, ada):
     headers = {"User-Agent": "curl/8.7"}
     anonymous.post(URL, {"username": "ada", "password": PASSWORD}, headers=headers, REMOTE_ADDR="192.0.2.7")
     session = Session.objects.get(user=ada)
     assert (session.ip, session.user_agent) == ("192.0.2.7", "curl/8.7")
 
 
-def test_each_login_is_a_session_of_its_own(anonymous, ada):
+def test_each_login_creates_a_session(anonymous, ada):
     first, second = (anonymous.post(URL, {"username": "ada", "password": PASSWORD}).json() for _ in range(2))
     assert first["access_token"] != second["access_token"]
     assert Session.objects.filter(user=ada).count() == 2
 
 
-def test_login_changes_nothing_of_the_user(anonymous, ada):
+def test_login_does_not_modify_the_user(anonymous, ada):
     before = User.objects.filter(pk=ada.pk).values().get()
     anonymous.post(URL, {"username": "ada", "password": PASSWORD})
     assert User.objects.filter(pk=ada.pk).values().get() == before
@@ -113,7 +113,7 @@ def test_every_failure_has_the_same_body(anonymous, failures):
     assert len({tuple(sorted(lasting_headers(answer).items())) for answer in answers}) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAILURE_KINDS)
 def test_every_failure_costs_one_password_hash(anonymous, failures, hashes, kind):
     hashes.clear()
     assert anonymous.post(URL, failures[kind]).status_code == 401
@@ -132,16 +132,16 @@ def test_every_failure_costs_the_same_statements(anonymous, failures):
         with CaptureQueriesContext(connection) as queries:
             anonymous.post(URL, body)
         statements.append([query["sql"].split()[0] for query in queries])
-    assert len({tuple(each) for each in statements}) == 1
+    assert len({tuple(verbs) for verbs in statements}) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAILURE_KINDS)
 def test_no_failure_opens_a_session(anonymous, failures, kind):
     anonymous.post(URL, failures[kind])
     assert not Session.objects.exists()
 
 
-def test_failure_says_how_to_authenticate(anonymous):
+def test_failed_login_names_the_authentication_scheme(anonymous):
     answer = anonymous.post(URL, {"username": "nobody", "password": "wrong"})
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -163,7 +163,7 @@ def test_missing_field_is_named(anonymous, missing):
 
 @pytest.mark.parametrize("field", ["username", "password"])
 @pytest.mark.parametrize("value", [None, "", [], {}, True, "a\0b", "x" * 1025])
-def test_bad_value_is_named(anonymous, field, value):
+def test_invalid_value_is_named(anonymous, field, value):
     answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD} | {field: value})
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == [field]
@@ -203,24 +203,24 @@ def test_password_grant_logs_in(anonymous, ada, kind, extra):
 
 
 @pytest.mark.parametrize("header", ["Basic c3dhZ2dlcjpzM2NyZXQ=", "Basic Og==", "Basic", "Bearer expired"])
-def test_credentials_of_the_client_are_ignored(anonymous, ada, header):
+def test_client_credentials_are_ignored(anonymous, ada, header):
     assert send_form(anonymous, GRANT, HTTP_AUTHORIZATION=header).status_code == 200
 
 
 @pytest.mark.parametrize("grant", ["client_credentials", "refresh_token", "PASSWORD"])
-def test_other_grants_are_refused(anonymous, ada, grant):
+def test_other_grant_types_are_refused(anonymous, ada, grant):
     answer = send_form(anonymous, GRANT | {"grant_type": grant})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["grant_type"])
     assert not Session.objects.exists()
 
 
-def test_refusal_of_a_grant_has_the_code_of_oauth(anonymous, ada):
+def test_unsupported_grant_type_has_the_oauth_error_code(anonymous, ada):
     answer = send_form(anonymous, GRANT | {"grant_type": "client_credentials"})
     assert answer.json()["errors"]["grant_type"][0].startswith("unsupported_grant_type")
 
 
 @pytest.mark.parametrize("field", ["grant_type", *CLIENT])
-def test_json_takes_no_fields_of_oauth(anonymous, ada, field):
+def test_json_body_refuses_oauth_fields(anonymous, ada, field):
     answer = anonymous.post(URL, {"username": "ada", "password": PASSWORD, field: "password"})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
@@ -231,7 +231,7 @@ def test_unknown_field_of_a_form_is_refused(anonymous, ada, field):
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
 
-def test_description_has_the_password_flow(anonymous):
+def test_openapi_documents_the_password_flow(anonymous):
     schema = anonymous.get("/openapi.json").json()
     assert schema["components"]["securitySchemes"]["password"]["flows"] == {"password": {"tokenUrl": URL, "scopes": {}}}
     assert {"password": []} in schema["paths"]["/api/v1/stocks"]["get"]["security"]

@@ -1,4 +1,4 @@
-"""Mails wait in the database until a mail server has taken them, and no request waits for a mail server."""
+"""Mails are queued in the database until a mail server accepts them; requests do not wait for a mail server."""
 
 import os
 import signal
@@ -36,42 +36,42 @@ SEND = "django.core.mail.backends.locmem.EmailBackend.send_messages"
 
 
 class Sink(socketserver.StreamRequestHandler):
-    """A mail server that takes everything."""
+    """A mail server that accepts every mail."""
 
     def handle(self):
-        said, in_message, message = self.reply, False, b""
-        said("220 sink")
+        in_message, message = False, b""
+        self.reply("220 sink")
         for line in self.rfile:
             if in_message:
                 if line == b".\r\n":
                     self.server.messages.append(message.decode())
                     in_message = False
-                    said("250 taken")
+                    self.reply("250 taken")
                 message += line
             elif line.upper().startswith(b"DATA"):
                 in_message, message = True, b""
-                said("354 go on")
+                self.reply("354 go on")
             else:
-                said("221 bye" if line.upper().startswith(b"QUIT") else "250 fine")
+                self.reply("221 bye" if line.upper().startswith(b"QUIT") else "250 fine")
 
     def reply(self, text):
         self.wfile.write(f"{text}\r\n".encode())
 
 
 class Silence(socketserver.BaseRequestHandler):
-    """A mail server that takes the connection and says nothing."""
+    """A mail server that accepts the connection and never replies."""
 
     def handle(self):
         self.server.released.wait(30)
 
 
 class Drip(Silence):
-    """A mail server that says one byte at a time, and never ends."""
+    """A mail server that sends one byte at a time and never finishes."""
 
-    beginning = b"220-"
+    prefix = b"220-"
 
     def handle(self):
-        for byte in chain(self.beginning, repeat(0x2A)):
+        for byte in chain(self.prefix, repeat(0x2A)):
             if self.server.released.wait(0.05):
                 return
             try:
@@ -81,11 +81,11 @@ class Drip(Silence):
 
 
 class TLSDrip(Drip):
-    beginning = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"  # a handshake of 16 KB, which begins well
+    prefix = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"  # the valid start of a handshake of 16 KB
 
 
 def send_to(settings, host, port, *, is_encrypted=False):
-    """Set the mail server, in the settings of this version of Django."""
+    """Set the mail server in the settings of this Django version."""
     if django.VERSION >= (6, 1):
         options = {"host": host, "port": port, "use_ssl": is_encrypted, "timeout": 10}
         settings.MAILERS = {"default": {"BACKEND": "users.smtp.EmailBackend", "OPTIONS": options}}
@@ -96,7 +96,7 @@ def send_to(settings, host, port, *, is_encrypted=False):
 
 @pytest.fixture
 def mail_server(settings):
-    """Start a mail server of this kind: `mail_server(Silence)`."""
+    """Return a function that starts a mail server: `mail_server(Silence)`."""
     servers = []
 
     def start(handler, port=0):
@@ -116,8 +116,8 @@ def mail_server(settings):
 
 
 @pytest.fixture
-def waiting(monkeypatch):
-    """Nothing is delivered by itself."""
+def no_courier(monkeypatch):
+    """Disable the courier, so that mails stay in the queue."""
     monkeypatch.setattr(delivery.courier, "notify", lambda: None)
 
 
@@ -133,16 +133,16 @@ def refuse_with(error):
     return refuse
 
 
-def pass_time(**how_long):
-    """Let the queue's mails become due that much earlier."""
-    earlier = timezone.now() - timedelta(**how_long)
-    QueuedMail.objects.update(due_at=earlier)
+def backdate_queue(**age):
+    """Make the queued mails due, by this much in the past."""
+    due_at = timezone.now() - timedelta(**age)
+    QueuedMail.objects.update(due_at=due_at)
 
 
 # Queueing
 
 
-ASK = {
+REQUESTS = {
     "register": (201, PERSON | {"username": "grace", "email": "grace@example.com"}),
     "request-email-verification": (202, {}),
     "request-account-deletion": (202, {}),
@@ -152,7 +152,7 @@ ASK = {
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("path", ASK)
+@pytest.mark.parametrize("path", REQUESTS)
 @pytest.mark.parametrize("server", [Silence, Drip])
 def test_request_does_not_wait_for_the_mail_server(ada, mail_server, monkeypatch, path, server):
     started = []
@@ -162,11 +162,11 @@ def test_request_does_not_wait_for_the_mail_server(ada, mail_server, monkeypatch
         delivery.courier, "notify", lambda: transaction.on_commit(lambda: started.append(deliver.start()))
     )
     monkeypatch.setattr(smtp, "DEADLINE_SECONDS", 1)
-    client, (status, body) = Client(ada), ASK[path]
-    began = time.monotonic()
+    client, (status, body) = Client(ada), REQUESTS[path]
+    started_at = time.monotonic()
     answer = client.post(f"{AUTH}/{path}", body)
     assert (answer.status_code, started) == (status, [None])
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - started_at < 0.8
     deliver.join(10)
     assert QueuedMail.objects.get().attempts == 1
 
@@ -176,14 +176,14 @@ def _deliver_and_close():
     connection.close()
 
 
-def test_registration_answers_that_its_mail_is_queued(anonymous, waiting):
+def test_registration_reports_that_its_mail_is_queued(anonymous, no_courier):
     assert anonymous.post(f"{AUTH}/register", PERSON).json()["verification_mail"] == "queued"
     assert QueuedMail.objects.values_list("kind", "to").get() == ("verify_email", "ada@example.com")
     assert not mail.outbox
 
 
 @pytest.mark.django_db(transaction=True)
-def test_mail_of_a_transaction_that_is_rolled_back_does_not_exist(ada, waiting):
+def test_rolled_back_transaction_queues_no_mail(ada, no_courier):
     with transaction.atomic():
         QueuedMail.objects.enqueue("notice", user_id=ada.pk, to=ada.email, event="Nothing.")
         transaction.set_rollback(True)
@@ -191,16 +191,16 @@ def test_mail_of_a_transaction_that_is_rolled_back_does_not_exist(ada, waiting):
 
 
 @pytest.mark.parametrize("path", ["register", "request-email-verification", "request-account-deletion"])
-def test_full_queue_is_answered_so(ada, monkeypatch, path):
+def test_full_queue_is_reported(ada, monkeypatch, path):
     monkeypatch.setattr("users.models.queued_mail.MAX_QUEUED", 0)
-    answer = Client(ada).post(f"{AUTH}/{path}", ASK[path][1])
+    answer = Client(ada).post(f"{AUTH}/{path}", REQUESTS[path][1])
     if path == "register":
         assert (answer.status_code, answer.json()["verification_mail"]) == (201, "failed")
     else:
         assert (answer.status_code, int(answer["Retry-After"]) > 0) == (503, True)
 
 
-def test_full_queue_does_not_tell_which_accounts_exist(anonymous, ada, monkeypatch):
+def test_full_queue_does_not_reveal_accounts(anonymous, ada, monkeypatch):
     monkeypatch.setattr("users.models.queued_mail.MAX_QUEUED", 0)
     answers = [
         anonymous.post(f"{AUTH}/request-password-reset", {"email": f"{name}@example.com"}) for name in ("ada", "x")
@@ -208,13 +208,13 @@ def test_full_queue_does_not_tell_which_accounts_exist(anonymous, ada, monkeypat
     assert [answer.status_code for answer in answers] == [202, 202]
 
 
-def test_queue_holds_no_token(anonymous, ada, waiting):
+def test_queue_contains_no_token(anonymous, ada, no_courier):
     anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"})
     [row] = QueuedMail.objects.values()
     assert row["context"] == {}
 
 
-def test_mail_without_recipient_is_composed_and_not_sent(anonymous, db, waiting):
+def test_mail_without_recipient_is_dropped(anonymous, db, no_courier):
     anonymous.post(f"{AUTH}/request-password-reset", {"email": "nobody@example.com"})
     assert QueuedMail.objects.get().user_id is None
     delivery.deliver_due()
@@ -224,13 +224,13 @@ def test_mail_without_recipient_is_composed_and_not_sent(anonymous, db, waiting)
 # Sending
 
 
-def test_mail_is_tried_again_ever_less_often_until_it_is_taken(ada, waiting, monkeypatch):
+def test_mail_is_retried_with_increasing_delays(ada, no_courier, monkeypatch):
     Client(ada).post(f"{AUTH}/request-email-verification")
     delays = []
     with monkeypatch.context() as patch:
         patch.setattr(SEND, refuse_with(ConnectionRefusedError()))
         for _ in range(12):
-            pass_time(seconds=1)
+            backdate_queue(seconds=1)
             delivery.deliver_due()
             delays.append(round((QueuedMail.objects.get().due_at - timezone.now()).total_seconds()))
     assert delays[:3] == [5, 10, 20]
@@ -238,7 +238,7 @@ def test_mail_is_tried_again_ever_less_often_until_it_is_taken(ada, waiting, mon
     assert delays[-1] == 600
     delivery.deliver_due()
     assert not mail.outbox
-    pass_time(seconds=1)
+    backdate_queue(seconds=1)
     delivery.deliver_due()
     assert [message.to for message in mail.outbox] == [["ada@example.com"]]
     assert not QueuedMail.objects.exists()
@@ -251,7 +251,7 @@ def test_mail_is_tried_again_ever_less_often_until_it_is_taken(ada, waiting, mon
         ValueError("an address that no mail can go to"),
     ],
 )
-def test_mail_that_can_never_be_sent_is_given_up(ada, waiting, monkeypatch, caplog, error):
+def test_undeliverable_mail_is_dropped(ada, no_courier, monkeypatch, caplog, error):
     Client(ada).post(f"{AUTH}/request-email-verification")
     monkeypatch.setattr(SEND, refuse_with(error))
     delivery.deliver_due()
@@ -269,14 +269,14 @@ def test_mail_that_can_never_be_sent_is_given_up(ada, waiting, monkeypatch, capl
         RuntimeError("a broken template"),
     ],
 )
-def test_mail_that_may_be_sent_later_waits(ada, waiting, monkeypatch, error):
+def test_temporary_failure_keeps_the_mail_queued(ada, no_courier, monkeypatch, error):
     Client(ada).post(f"{AUTH}/request-email-verification")
     monkeypatch.setattr(SEND, refuse_with(error))
     delivery.deliver_due()
     assert QueuedMail.objects.get().attempts == 1
 
 
-def test_mail_is_given_up_after_some_hours(ada, waiting, monkeypatch, caplog):
+def test_expired_mail_is_dropped(ada, no_courier, monkeypatch, caplog):
     Client(ada).post(f"{AUTH}/request-email-verification")
     QueuedMail.objects.update(expires_at=timezone.now() + timedelta(seconds=4))
     monkeypatch.setattr(SEND, refuse_with(TimeoutError()))
@@ -294,25 +294,25 @@ def test_mail_is_given_up_after_some_hours(ada, waiting, monkeypatch, caplog):
         lambda user: User.all_objects.filter(pk=user.pk).purge(),
     ],
 )
-def test_token_for_an_account_that_has_changed_is_not_sent(anonymous, ada, waiting, change):
+def test_token_for_a_changed_account_is_not_sent(anonymous, ada, no_courier, change):
     anonymous.post(f"{AUTH}/request-password-reset", {"email": "ada@example.com"})
     change(ada)
     delivery.deliver_due()
     assert (mail.outbox, QueuedMail.objects.count()) == ([], 0)
 
 
-def test_mail_of_a_process_that_was_killed_is_sent_by_another(ada, waiting):
+def test_mail_claimed_by_a_killed_process_is_sent_by_another(ada, no_courier):
     Client(ada).post(f"{AUTH}/request-email-verification")
-    assert QueuedMail.objects.claim() is not None  # and then the process is gone
+    assert QueuedMail.objects.claim() is not None  # and the process is killed before it sends the mail
     delivery.deliver_due()
     assert not mail.outbox
-    pass_time(seconds=0)
+    backdate_queue(seconds=0)
     delivery.deliver_due()
     assert len(mail.outbox) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_that_deliver_at_once_each_mail_is_sent_by_one(make_user, waiting):
+def test_concurrent_deliveries_send_each_mail_once(make_user, no_courier):
     for _ in range(12):
         Client(make_user()).post(f"{AUTH}/request-email-verification")
     with ThreadPoolExecutor(4) as threads:
@@ -324,50 +324,50 @@ def test_of_many_that_deliver_at_once_each_mail_is_sent_by_one(make_user, waitin
 @pytest.mark.parametrize(
     ("server", "is_encrypted"), [(Silence, False), (Drip, False), (Silence, True), (TLSDrip, True)]
 )
-def test_sending_ends_at_the_deadline(ada, waiting, mail_server, settings, monkeypatch, server, is_encrypted):
+def test_sending_stops_at_the_deadline(ada, no_courier, mail_server, settings, monkeypatch, server, is_encrypted):
     send_to(settings, *mail_server(server).server_address, is_encrypted=is_encrypted)
     monkeypatch.setattr(smtp, "DEADLINE_SECONDS", 0.5)
     Client(ada).post(f"{AUTH}/request-email-verification")
-    began = time.monotonic()
+    started_at = time.monotonic()
     delivery.deliver_due()
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.4 < time.monotonic() - started_at < 3
     assert QueuedMail.objects.get().attempts == 1
 
 
-def test_mail_arrives_by_smtp(ada, waiting, mail_server):
+def test_mail_is_sent_by_smtp(ada, no_courier, mail_server):
     server = mail_server(Sink)
     Client(ada).post(f"{AUTH}/request-email-verification")
     delivery.deliver_due()
     assert "To: ada@example.com" in server.messages[0]
 
 
-def test_lease_outlives_the_deadline():
+def test_lease_is_longer_than_the_deadline():
     assert LEASE.total_seconds() >= smtp.DEADLINE_SECONDS + 5
 
 
 # Processes
 
 
-def test_command_leaves_in_the_queue_what_it_cannot_deliver(ada, waiting, monkeypatch):
+def test_command_keeps_undelivered_mails_queued(ada, no_courier, monkeypatch):
     ada.schedule_deletion()
     User.objects.filter(pk=ada.pk).update(deletion_at=timezone.now() + timedelta(hours=3))
     with monkeypatch.context() as patch:
         patch.setattr(SEND, refuse_with(TimeoutError()))
         with pytest.raises(CommandError, match="could not be mailed yet"):
             call_command("purge_deleted", stdout=StringIO())
-    pass_time(seconds=1)
+    backdate_queue(seconds=1)
     call_command("purge_deleted", stdout=StringIO())
     assert [message.to for message in mail.outbox] == [["ada@example.com"]]
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start the service in processes of its own, with a database that stays; returns the process and the URL."""
+    """Return a function that starts the service with a persistent database; it returns the process and the URL."""
     started = []
 
     def start(**environment):
@@ -384,7 +384,7 @@ def serve(tmp_path):
         )  # fmt: skip
         started.append(process)
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(f"{url}/ping"), 180)  # collecting static files takes its time
+        wait_until(lambda: _is_up(f"{url}/ping"), 180)  # collecting static files takes long
         return process, url
 
     yield start
@@ -398,7 +398,7 @@ def kill(process):
         process.wait(10)
 
 
-def _answers(url):
+def _is_up(url):
     try:
         return requests.get(url, timeout=2).ok
     except requests.RequestException:
@@ -413,16 +413,16 @@ def wait_until(condition, seconds):
     raise AssertionError("It did not happen in time.")
 
 
-def test_mail_survives_the_service_being_killed(serve, mail_server, tmp_path):
+def test_queued_mail_survives_a_kill_of_the_service(serve, mail_server, tmp_path):
     port = free_port()
-    mailing = {"EMAIL_URL": f"smtp://127.0.0.1:{port}"}
-    process, url = serve(**mailing)
+    environment = {"EMAIL_URL": f"smtp://127.0.0.1:{port}"}
+    process, url = serve(**environment)
     answer = requests.post(f"{url}{AUTH}/register", json=PERSON, timeout=10)
     assert (answer.status_code, answer.json()["verification_mail"]) == (201, "queued")
     kill(process)
     with closing(sqlite3.connect(f"{tmp_path}/db.sqlite3")) as database, database:
         database.execute("UPDATE queued_mails SET due_at = '2000-01-01'")  # without the pause before a retry
     server = mail_server(Sink, port)
-    serve(**mailing)
+    serve(**environment)
     wait_until(lambda: server.messages, 90)
     assert "To: ada@example.com" in server.messages[0]

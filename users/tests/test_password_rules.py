@@ -1,4 +1,4 @@
-"""Which passwords are refused, on every path that sets one, and that a password is the same however it is typed."""
+"""Password validation on every path that sets a password, and Unicode normalization."""
 
 import secrets
 import time
@@ -48,7 +48,7 @@ def ada(make_user):
     return make_user(username="ada-lovelace", email="ada@example.com", password=PASSWORD)
 
 
-def as_admin(path, password, **form):
+def post_as_superuser(path, password, **form):
     admin = User.objects.create_superuser("root", "root@example.com")
     browser = Client()
     browser.force_login(admin)
@@ -78,12 +78,12 @@ def reset(ada, password):
 
 
 def add_in_the_admin(ada, password):
-    as_admin("/admin/users/user/add/", password, username="grace", email="grace@example.com")
+    post_as_superuser("/admin/users/user/add/", password, username="grace", email="grace@example.com")
     return "grace"
 
 
 def set_in_the_admin(ada, password):
-    as_admin(f"/admin/users/user/{ada.pk}/password/", password)
+    post_as_superuser(f"/admin/users/user/{ada.pk}/password/", password)
     return "ada-lovelace"
 
 
@@ -122,28 +122,28 @@ def test_bad_password_is_refused_on_every_path(ada, path, password):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("password", ["difference-engine-1822", "cafe\u0301-électrique-1891"])
-def test_good_password_is_taken_on_every_path(ada, path, password):
+def test_valid_password_is_accepted_on_every_path(ada, path, password):
     assert authenticate(username=path(ada, password), password=password) is not None
 
 
 @pytest.mark.parametrize("password", BREACHED)
-def test_breached_password_and_what_is_made_of_it_is_refused(password):
+def test_breached_password_and_variants_are_refused(password):
     with pytest.raises(ValidationError, match="too common"):
         validate_password(password)
 
 
 @pytest.mark.parametrize("password", EMPTY, ids=ascii)
-def test_password_without_content_is_refused(password):
+def test_invisible_or_control_characters_are_refused(password):
     with pytest.raises(ValidationError, match=r"can be seen|control characters"):
         validate_password(password)
 
 
 @pytest.mark.parametrize("password", GOOD)
-def test_good_password_is_taken(password):
+def test_valid_password_is_accepted(password):
     validate_password(password)
 
 
-def test_name_of_the_service_is_what_the_settings_say(settings):
+def test_service_name_is_read_from_the_settings(settings):
     from users.passwords import breached
 
     settings.APP_NAME, settings.APP_URL = "Kontor", "https://depot.example.com"
@@ -156,22 +156,22 @@ def test_name_of_the_service_is_what_the_settings_say(settings):
     breached._names_of_service.cache_clear()
 
 
-def test_random_passwords_are_taken():
+def test_random_passwords_are_accepted():
     assert [password for password in (secrets.token_urlsafe(12) for _ in range(2000)) if is_common(password)] == []
 
 
 def test_check_takes_less_than_a_millisecond():
     passwords = [*BREACHED, *GOOD, "x1!" * 340, "a" * 1000]
     is_common("the list is read once")
-    best = min(_seconds_for(passwords) for _ in range(5))
-    assert best / len(passwords) < 0.001
+    fastest = min(_check_seconds(passwords) for _ in range(5))
+    assert fastest / len(passwords) < 0.001
 
 
-def _seconds_for(passwords):
-    began = time.process_time()
+def _check_seconds(passwords):
+    started_at = time.process_time()
     for password in passwords:
         is_common(password)
-    return time.process_time() - began
+    return time.process_time() - started_at
 
 
 @pytest.mark.parametrize(
@@ -184,30 +184,30 @@ def test_length_counts_code_points_after_normalization(password, is_long_enough)
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
-def test_password_is_the_same_however_it_is_composed(anonymous, make_user, form):
+def test_login_accepts_every_normalization_form(anonymous, make_user, form):
     user = make_user(password=unicodedata.normalize("NFD", "Ångström-ﬃ-1868"))
     login = {"username": user.username, "password": unicodedata.normalize(form, "Ångström-ﬃ-1868")}
     assert anonymous.post(f"{AUTH}/login", login).status_code == 200
 
 
-def test_password_that_was_stored_before_normalization_works_and_is_stored_anew(anonymous, make_user):
+def test_unnormalized_stored_password_is_rehashed_at_login(anonymous, make_user):
     user = make_user()
-    typed = unicodedata.normalize("NFD", "Ångström-unit-1868")
-    User.objects.filter(pk=user.pk).update(password=hashers.make_password(typed))
-    login = {"username": user.username, "password": typed}
+    password = unicodedata.normalize("NFD", "Ångström-unit-1868")
+    User.objects.filter(pk=user.pk).update(password=hashers.make_password(password))
+    login = {"username": user.username, "password": password}
     assert anonymous.post(f"{AUTH}/login", login).status_code == 200
-    assert hashers.check_password(unicodedata.normalize("NFC", typed), User.objects.get(pk=user.pk).password)
+    assert hashers.check_password(unicodedata.normalize("NFC", password), User.objects.get(pk=user.pk).password)
     assert anonymous.post(f"{AUTH}/login", login).status_code == 200
 
 
 @pytest.mark.parametrize(("password", "hashes"), [("wrong-battery-7", 1), ("wro\u0308ng-battery-7", 2)])
-@pytest.mark.parametrize("who", ["known", "unknown", "inactive", "passwordless"])
-def test_wrong_password_costs_the_same_for_every_account(make_user, monkeypatch, password, hashes, who):
-    user = make_user(password=None if who == "passwordless" else PASSWORD, is_active=who != "inactive")
+@pytest.mark.parametrize("account", ["known", "unknown", "inactive", "passwordless"])
+def test_wrong_password_costs_the_same_for_every_account(make_user, monkeypatch, password, hashes, account):
+    user = make_user(password=None if account == "passwordless" else PASSWORD, is_active=account != "inactive")
     encoded = []
     encode = hashers.MD5PasswordHasher.encode
     monkeypatch.setattr(
         hashers.MD5PasswordHasher, "encode", lambda self, *args: encoded.append(args) or encode(self, *args)
     )
-    authenticate(username="nobody-here" if who == "unknown" else user.username, password=password)
+    authenticate(username="nobody-here" if account == "unknown" else user.username, password=password)
     assert len(encoded) == hashes

@@ -1,4 +1,4 @@
-"""Staff have no power over people who hold permissions that they lack, by whichever way."""
+"""Staff cannot act on users who hold permissions that they lack."""
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -10,12 +10,12 @@ from conftest import PASSWORD, Client
 from records.audit.models import AuditEntry
 from users.models import Identity, RateLimit, Session, User
 
-RIGHTS = (
+CLERK_PERMISSIONS = (
     "view_user", "change_user", "delete_user", "view_session", "delete_session", "view_identity", "delete_identity",
     "view_ratelimit", "delete_ratelimit", "view_group", "add_group", "change_group", "delete_group",
     "view_auditentry", "change_auditentry",
 )  # fmt: skip
-GUARDED = {
+GUARDED_FIELDS = {
     "username": "taken-over",
     "email": "thief@example.com",
     "is_active": False,
@@ -25,7 +25,7 @@ GUARDED = {
 PROFILE = {"name": "Ada", "gender": "Female", "age": 36, "bio": "Poetical science", "phone_number": "+49 30 123456"}
 
 
-def give(user, *codenames, group=False):
+def grant_permissions(user, *codenames, group=False):
     permissions = Permission.objects.filter(codename__in=codenames)
     if group:
         holders = Group.objects.create(name=f"holders {user.pk}")
@@ -38,7 +38,7 @@ def give(user, *codenames, group=False):
 
 @pytest.fixture
 def clerk(staff_with):
-    return staff_with(*RIGHTS)
+    return staff_with(*CLERK_PERMISSIONS)
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def browser(clerk):
 
 @pytest.fixture(params=["directly", "by group"])
 def stronger(request, make_user):
-    """A colleague with one permission that the clerk lacks."""
+    """Return a user with one permission that the clerk lacks."""
     user = make_user(is_staff=True, password=PASSWORD)
-    return give(user, "view_user", "change_stock", group=request.param == "by group")
+    return grant_permissions(user, "view_user", "change_stock", group=request.param == "by group")
 
 
 @pytest.fixture
 def equal(make_user):
-    return give(make_user(is_staff=True, password=PASSWORD), "view_user", "change_user", group=True)
+    return grant_permissions(make_user(is_staff=True, password=PASSWORD), "view_user", "change_user", group=True)
 
 
 def row_of(user):
@@ -72,10 +72,10 @@ def url(user):
 
 
 @pytest.mark.parametrize("method", ["patch", "put"])
-@pytest.mark.parametrize("field", GUARDED)
-def test_staff_cannot_change_how_stronger_staff_get_in(clerk, stronger, method, field):
+@pytest.mark.parametrize("field", GUARDED_FIELDS)
+def test_staff_cannot_change_credentials_of_stronger_staff(clerk, stronger, method, field):
     before = row_of(stronger)
-    answer = getattr(clerk, method)(url(stronger), {"name": "Ada", field: GUARDED[field]})
+    answer = getattr(clerk, method)(url(stronger), {"name": "Ada", field: GUARDED_FIELDS[field]})
     assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
     assert row_of(stronger) == before
 
@@ -86,12 +86,12 @@ def test_staff_change_the_profile_of_stronger_staff(clerk, stronger, field):
     assert (answer.status_code, answer.json()[field]) == (200, PROFILE[field])
 
 
-@pytest.mark.parametrize("field", GUARDED)
-def test_staff_change_everything_of_their_equals(clerk, equal, field):
-    assert clerk.patch(url(equal), {field: GUARDED[field]}).status_code == 200
+@pytest.mark.parametrize("field", GUARDED_FIELDS)
+def test_staff_change_credentials_of_equal_staff(clerk, equal, field):
+    assert clerk.patch(url(equal), {field: GUARDED_FIELDS[field]}).status_code == 200
 
 
-def test_superuser_changes_everybody(superuser, stronger):
+def test_superuser_changes_any_user(superuser, stronger):
     assert superuser.patch(url(stronger), {"is_active": False}).status_code == 200
 
 
@@ -99,13 +99,13 @@ def test_staff_change_themselves(clerk):
     assert clerk.patch(url(clerk.user), {"username": "clerk-2"}).status_code == 200
 
 
-def test_permissions_count_while_the_account_is_inactive(clerk, stronger):
+def test_permissions_of_inactive_users_count(clerk, stronger):
     User.objects.filter(pk=stronger.pk).update(is_active=False)
     assert clerk.patch(url(stronger), {"is_active": True, "is_verified": True}).status_code == 403
 
 
-def test_permissions_count_for_people_who_are_no_staff(clerk, make_user):
-    person = give(make_user(), "change_stock")
+def test_permissions_of_non_staff_count(clerk, make_user):
+    person = grant_permissions(make_user(), "change_stock")
     assert clerk.patch(url(person), {"is_staff": True}).status_code == 403
 
 
@@ -120,18 +120,18 @@ def test_staff_cannot_restore_stronger_staff(clerk, stronger):
     assert row_of(stronger)["deleted_at"]
 
 
-def test_staff_delete_and_restore_their_equals(clerk, equal):
+def test_staff_delete_and_restore_equal_staff(clerk, equal):
     assert clerk.delete(url(equal)).status_code == 204
     assert clerk.post(f"{url(equal)}/restore").status_code == 200
 
 
 @pytest.mark.parametrize("method", ["patch", "delete"])
-def test_superusers_stay_closed_as_a_whole(clerk, superuser, method):
+def test_staff_cannot_change_or_delete_superusers(clerk, superuser, method):
     answer = getattr(clerk, method)(url(superuser.user), *([{"name": "Ada"}] if method == "patch" else []))
     assert (answer.status_code, answer.json()["detail"]) == (403, "Only a superuser may change a superuser.")
 
 
-def test_profile_costs_no_further_query(clerk, equal, stronger):
+def test_profile_change_costs_the_same_for_any_user(clerk, equal, stronger):
     def count(user):
         with CaptureQueriesContext(connection) as queries:
             assert clerk.patch(url(user), {"age": 36}).status_code == 200
@@ -147,22 +147,22 @@ def undo(clerk, entry):
     return clerk.post(f"/api/v1/admin/audit-logs/{entry.pk}/undo")
 
 
-@pytest.mark.parametrize("field", GUARDED)
-def test_staff_cannot_undo_what_was_done_to_stronger_staff(clerk, superuser, stronger, field):
-    value = not getattr(stronger, field) if field.startswith("is_") else GUARDED[field]
+@pytest.mark.parametrize("field", GUARDED_FIELDS)
+def test_staff_cannot_undo_changes_of_stronger_staff(clerk, superuser, stronger, field):
+    value = not getattr(stronger, field) if field.startswith("is_") else GUARDED_FIELDS[field]
     superuser.patch(url(stronger), {field: value})
     before = row_of(stronger)
     assert undo(clerk, AuditEntry.objects.of_row(User, stronger.pk).latest("id")).status_code == 403
     assert row_of(stronger) == before
 
 
-def test_staff_undo_a_change_of_the_profile(clerk, superuser, stronger):
+def test_staff_undo_profile_changes_of_stronger_staff(clerk, superuser, stronger):
     superuser.patch(url(stronger), {"name": "Ada"})
     assert undo(clerk, AuditEntry.objects.of_row(User, stronger.pk).latest("id")).status_code == 200
 
 
 @pytest.mark.parametrize("act", ["create", "delete", "restore"])
-def test_staff_cannot_undo_the_state_of_stronger_staff(clerk, stronger, act):
+def test_staff_cannot_undo_creation_or_deletion_of_stronger_staff(clerk, stronger, act):
     if act != "create":
         stronger.delete()
     if act == "restore":
@@ -170,7 +170,7 @@ def test_staff_cannot_undo_the_state_of_stronger_staff(clerk, stronger, act):
     assert undo(clerk, AuditEntry.objects.of_row(User, stronger.pk).filter(action=act).get()).status_code == 403
 
 
-def test_undo_of_many_costs_as_many_queries_as_of_one(clerk, superuser, make_user):
+def test_undo_query_count_is_constant(clerk, superuser, make_user):
     def count(number):
         for _ in range(number):
             person = make_user()
@@ -223,9 +223,9 @@ def act(browser, rows, action, model="users/user"):
 @pytest.mark.parametrize("is_superuser", [False, True])
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
 def test_selection_with_a_stronger_user_is_refused(browser, equal, make_user, is_superuser, action):
-    stronger = give(make_user(is_superuser=is_superuser), "change_stock")
+    stronger = grant_permissions(make_user(is_superuser=is_superuser), "change_stock")
     rows = [equal, stronger]
-    make_user(is_superuser=True)  # the last one may not be deleted
+    make_user(is_superuser=True)  # the last superuser cannot be deleted
     if action == "restore_selected":
         User.objects.filter(pk__in=[row.pk for row in rows]).delete()
     before = [row_of(row) for row in rows]
@@ -236,7 +236,7 @@ def test_selection_with_a_stronger_user_is_refused(browser, equal, make_user, is
 
 
 @pytest.mark.parametrize("action", ["delete_selected", "restore_selected"])
-def test_selection_costs_the_same_for_any_number(browser, make_user, action):
+def test_selection_query_count_is_constant(browser, make_user, action):
     def count(number):
         rows = [make_user() for _ in range(number)]
         if action == "restore_selected":
@@ -251,7 +251,7 @@ def test_selection_costs_the_same_for_any_number(browser, make_user, action):
 
 
 @pytest.mark.parametrize("field", ["is_superuser", "groups", "user_permissions"])
-def test_staff_grant_nothing_in_the_admin(browser, equal, stronger, field):
+def test_staff_cannot_grant_permissions_in_the_admin(browser, equal, stronger, field):
     values = {
         "is_superuser": "on",
         "groups": Group.objects.create(name="all").pk,
@@ -263,12 +263,12 @@ def test_staff_grant_nothing_in_the_admin(browser, equal, stronger, field):
     assert not equal.groups.filter(name="all").exists()
 
 
-# What belongs to an account
+# Rows that belong to an account
 
 
 @pytest.fixture(params=["session", "identity", "ratelimit", "guesses"])
-def part(request):
-    """Make a row that belongs to a user's account; returns the admin's path to it, and the row."""
+def make_account_row(request):
+    """Return a function that creates a row of a user's account; it returns the model name and the row."""
 
     def make(user):
         match request.param:
@@ -284,10 +284,10 @@ def part(request):
     return make
 
 
-def test_what_belongs_to_stronger_staff_cannot_be_deleted(browser, stronger, equal, part):
-    kind, row = part(stronger)
+def test_account_rows_of_stronger_staff_cannot_be_deleted(browser, stronger, equal, make_account_row):
+    kind, row = make_account_row(stronger)
     page = f"/admin/users/{kind}/{str(row.pk).replace(':', '_3A')}/delete/"
-    _, other = part(equal)
+    _, other = make_account_row(equal)
     assert browser.post(page, {"post": "yes"}).status_code == 403
     assert act(browser, [other, row], "delete_selected", f"users/{kind}").status_code == 403
     assert type(row).objects.filter(pk__in=[row.pk, other.pk]).count() == 2
@@ -300,16 +300,16 @@ def test_sessions_of_stronger_staff_cannot_be_ended(browser, stronger, equal):
         Client(user)
     sessions = [Session.objects.get(user=user) for user in (stronger, equal)]
     assert act(browser, sessions, "end", "users/session").status_code == 403
-    assert Session.objects.alive().filter(pk__in=[each.pk for each in sessions]).count() == 2
+    assert Session.objects.alive().filter(pk__in=[session.pk for session in sessions]).count() == 2
     assert act(browser, sessions[1:], "end", "users/session").status_code == 302
 
 
-def test_counter_of_an_address_has_no_user(browser, stronger):
+def test_staff_delete_rate_limit_of_an_ip_address(browser, stronger):
     row = RateLimit.objects.create(key="login-address:2001:db8::/64", expires_at="2100-01-01T00:00Z")
     assert act(browser, [row], "delete_selected", "users/ratelimit").status_code == 302
 
 
-def test_deleting_sessions_costs_the_same_for_any_number(browser, make_user):
+def test_session_deletion_query_count_is_constant(browser, make_user):
     def count(number):
         for user in (users := [make_user() for _ in range(number)]):
             Client(user)
@@ -326,32 +326,32 @@ def test_deleting_sessions_costs_the_same_for_any_number(browser, make_user):
 
 
 def save_group(browser, group, *codenames):
-    chosen = list(Permission.objects.filter(codename__in=codenames).values_list("pk", flat=True))
+    permission_ids = list(Permission.objects.filter(codename__in=codenames).values_list("pk", flat=True))
     page = f"{group.pk}/change" if group else "add"
-    return browser.post(f"/admin/auth/group/{page}/", {"name": "clerks", "permissions": chosen})
+    return browser.post(f"/admin/auth/group/{page}/", {"name": "clerks", "permissions": permission_ids})
 
 
-def test_staff_give_a_group_what_they_hold_and_no_more(browser, clerk):
+def test_staff_give_a_group_only_permissions_they_hold(browser, clerk):
     group = Group.objects.create(name="clerks")
     clerk.user.groups.add(group)
-    assert save_group(browser, group, "change_user", "change_stock").status_code == 200  # the form again
+    assert save_group(browser, group, "change_user", "change_stock").status_code == 200  # the form with an error
     assert not group.permissions.exists()
     assert save_group(browser, group, "change_user").status_code == 302
-    assert [each.codename for each in group.permissions.all()] == ["change_user"]
+    assert [permission.codename for permission in group.permissions.all()] == ["change_user"]
 
 
-def test_staff_add_no_group_with_more_than_they_hold(browser):
+def test_staff_add_groups_only_with_permissions_they_hold(browser):
     assert save_group(browser, None, "change_stock").status_code == 200
     assert save_group(browser, None, "change_user").status_code == 302
 
 
 @pytest.mark.parametrize("why", ["permission", "member"])
-def test_group_beyond_ones_own_is_closed(browser, make_user, why):
+def test_group_with_further_permissions_or_members_is_read_only(browser, make_user, why):
     group = Group.objects.create(name="others")
     if why == "permission":
         group.permissions.set(Permission.objects.filter(codename="change_stock"))
     else:
-        give(make_user(), "change_stock").groups.add(group)
+        grant_permissions(make_user(), "change_stock").groups.add(group)
     other = Group.objects.create(name="clerks")
     assert save_group(browser, group).status_code == 403
     assert browser.post(f"/admin/auth/group/{group.pk}/delete/", {"post": "yes"}).status_code == 403
@@ -360,7 +360,7 @@ def test_group_beyond_ones_own_is_closed(browser, make_user, why):
     assert act(browser, [other], "delete_selected", "auth/group").status_code == 302
 
 
-def test_superuser_changes_every_group(superuser):
+def test_superuser_changes_any_group(superuser):
     browser = Browser()
     browser.force_login(superuser.user)
     group = Group.objects.create(name="others")

@@ -10,7 +10,7 @@ ADA = {"email": "ada@example.com", "username": "ada", "password": "analytical-en
 
 @pytest.fixture
 def lost_race(monkeypatch):
-    """The checks before a write saw nothing: only the database answers."""
+    """Disable validation, so that only the constraints of the database refuse a duplicate."""
     monkeypatch.setattr(Unique, "validate", lambda *args, **kwargs: None)
     monkeypatch.setattr(UniqueValidator, "__call__", lambda *args: None)
 
@@ -23,25 +23,25 @@ def test_anonymous_can_register(anonymous):
     assert {name: answer.json()[name] for name in expected} == expected
 
 
-def test_a_new_account_has_no_privileges(anonymous):
+def test_new_account_has_no_privileges(anonymous):
     row = anonymous.post(URL, ADA).json()
     assert (row["is_active"], row["is_verified"], row["is_staff"], row["is_superuser"]) == (True, False, False, False)
     assert row["version"] == 1
 
 
-def test_answer_never_carries_the_password(anonymous):
+def test_response_contains_no_password(anonymous):
     answer = anonymous.post(URL, ADA)
     assert "password" not in answer.json()
     assert ADA["password"] not in answer.content.decode()
     assert User.objects.get(username="ada").password not in answer.content.decode()
 
 
-def test_location_is_the_new_user(anonymous):
+def test_location_header_is_the_new_user(anonymous):
     answer = anonymous.post(URL, ADA)
     assert answer.headers["Location"] == f"/api/v1/users/{answer.json()['id']}"
 
 
-def test_the_new_user_can_log_in(anonymous):
+def test_new_user_can_log_in(anonymous):
     password = "  blanks are kept 1843  "
     assert anonymous.post(URL, ADA | {"password": password}).status_code == 201
     login = {"username": "ada", "password": password}
@@ -57,14 +57,14 @@ def test_required_field_is_named(anonymous, missing):
 
 @pytest.mark.parametrize("field", ["email", "username", "password"])
 @pytest.mark.parametrize("value", [None, "", [], {}, True])
-def test_required_field_must_say_something(anonymous, field, value):
+def test_empty_required_field_is_refused(anonymous, field, value):
     answer = anonymous.post(URL, ADA | {field: value})
     assert answer.status_code == 400
     assert field in answer.json()["errors"]
 
 
 @pytest.mark.parametrize("email", ["ada", "ada@", "@example.com", "a b@example.com", "a" * 245 + "@example.com"])
-def test_bad_email_is_refused(anonymous, email):
+def test_invalid_email_is_refused(anonymous, email):
     answer = anonymous.post(URL, ADA | {"email": email})
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["email"]
@@ -132,7 +132,7 @@ def test_taken_value_is_refused_in_any_case(anonymous, make_user, field, value, 
         ("username", "Taken", "Username already in use"),
     ],
 )
-def test_of_two_at_once_the_second_is_refused(anonymous, make_user, lost_race, field, value, message):
+def test_concurrent_registration_with_a_taken_value_is_refused(anonymous, make_user, lost_race, field, value, message):
     make_user(username="taken", email="taken@example.com")
     answer = anonymous.post(URL, ADA | {field: value})
     assert answer.status_code == 400
@@ -144,7 +144,7 @@ def test_name_must_start_with_a_capital_letter(anonymous):
     assert answer.json()["errors"] == {"name": ["Name must start with a capital letter"]}
 
 
-def test_a_dead_token_does_not_stop_a_registration(anonymous):
+def test_invalid_token_does_not_prevent_registration(anonymous):
     anonymous.credentials(HTTP_AUTHORIZATION="Bearer dead")
     assert anonymous.post(URL, ADA).status_code == 201
 

@@ -1,4 +1,4 @@
-"""Nothing secret is said or stored: canaries are planted, and looked for wherever the service leaves a trace."""
+"""Secrets do not leak: tests plant canaries and search logs, output, responses, mails and the database for them."""
 
 import logging
 import re
@@ -35,63 +35,65 @@ def canary() -> str:
     return f"canary-{secrets.token_hex(24)}"
 
 
-PASSWORD, WRONG, NEW = canary(), canary(), canary()
+PASSWORD, WRONG_PASSWORD, NEW_PASSWORD = canary(), canary(), canary()
 LOGIN = {"username": "ada", "password": PASSWORD}
-GRACE = {"username": "grace", "email": "grace@example.com", "password": NEW}
-CHANGE = {"current_password": PASSWORD, "new_password": NEW}
-TWICE = {"usable_password": "true", "password1": NEW, "password2": NEW}
-OWN_TWICE = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
+GRACE = {"username": "grace", "email": "grace@example.com", "password": NEW_PASSWORD}
+CHANGE = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+NEW_PASSWORD_FORM = {"usable_password": "true", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+OWN_PASSWORD_FORM = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
 
 
-class Heard(logging.Handler):
-    """Everything that was logged, printed, answered or mailed."""
+class LeakDetector(logging.Handler):
+    """Collects all log records, output, responses and mails of a test."""
 
     def __init__(self, capfd) -> None:
         super().__init__()
         self.addFilter(RequestContextFilter())
         self.capfd = capfd
-        self.said = []
+        self.outputs = []
 
     def emit(self, record):
-        self.said += [("log", formatter.format(record)) for formatter in FORMATTERS]
+        self.outputs += [("log", formatter.format(record)) for formatter in FORMATTERS]
 
-    def answers_of(self, send):
+    def recording(self, send):
         def request(client, **kwargs):
             answer = send(client, **kwargs)
-            told = answer.status_code, answer.headers, answer.cookies.output(), answer.content.decode()
-            self.said.append((answer, " ".join(map(str, told))))
+            parts = answer.status_code, answer.headers, answer.cookies.output(), answer.content.decode()
+            self.outputs.append((answer, " ".join(map(str, parts))))
             return answer
 
         return request
 
-    def assert_nowhere(self, *canaries, but=()):
-        """Neither they nor any password or its hash was said or stored; `but` may say the canaries themselves."""
-        self.said.append(("printed", "".join(self.capfd.readouterr())))
-        self.said += [(each, f"{each.message().items()} {each.body} {each.alternatives}") for each in mail.outbox]
+    def assert_absent(self, *canaries, allowed_in=()):
+        """Assert that no canary, password or password hash occurs; the sources in `allowed_in` may contain canaries."""
+        self.outputs.append(("printed", "".join(self.capfd.readouterr())))
+        self.outputs += [
+            (message, f"{message.message().items()} {message.body} {message.alternatives}") for message in mail.outbox
+        ]
         models = apps.get_models(include_auto_created=True)
         rows = [(model, str(row)) for model in models for row in model._base_manager.values()]
-        for each in canaries:
-            assert_absent(each, [told for told in self.said + rows if told[0] not in but])
-        for each in {PASSWORD, WRONG, NEW}.difference(canaries):
-            assert_absent(each, self.said + rows)
-        for stored in User._base_manager.values_list("password", flat=True):
-            assert_absent(stored, self.said)
+        for secret in canaries:
+            assert_not_in_outputs(secret, [output for output in self.outputs + rows if output[0] not in allowed_in])
+        for password in {PASSWORD, WRONG_PASSWORD, NEW_PASSWORD}.difference(canaries):
+            assert_not_in_outputs(password, self.outputs + rows)
+        for password_hash in User._base_manager.values_list("password", flat=True):
+            assert_not_in_outputs(password_hash, self.outputs)
 
 
-def assert_absent(canary, told):
-    secret = re.escape(re.split("[.:$]", canary)[-1])  # of a token its signature, of a hash what the salt is not
-    assert [found for _, text in told for found in re.findall(f".{{,90}}{secret}.{{,30}}", text)] == []
+def assert_not_in_outputs(secret, outputs):
+    pattern = re.escape(re.split("[.:$]", secret)[-1])  # the signature of a token, or a hash without its salt
+    assert [match for _, text in outputs for match in re.findall(f".{{,90}}{pattern}.{{,30}}", text)] == []
 
 
 @pytest.fixture
-def heard(db, capfd, caplog, monkeypatch):
-    heard = Heard(capfd)
-    monkeypatch.setattr(test.Client, "request", heard.answers_of(test.Client.request))
-    known = logging.root.manager.loggerDict.values()
-    for logger in (logging.root, *(each for each in known if not getattr(each, "propagate", True))):
+def leak_detector(db, capfd, caplog, monkeypatch):
+    detector = LeakDetector(capfd)
+    monkeypatch.setattr(test.Client, "request", detector.recording(test.Client.request))
+    loggers = logging.root.manager.loggerDict.values()
+    for logger in (logging.root, *(logger for logger in loggers if not getattr(logger, "propagate", True))):
         caplog.set_level(logging.DEBUG, logger.name)
-        monkeypatch.setattr(logger, "handlers", [*logger.handlers, heard])
-    return heard
+        monkeypatch.setattr(logger, "handlers", [*logger.handlers, detector])
+    return detector
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def token_of(client) -> str:
     return client._credentials["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
 
 
-SAY = {
+LEAKS = {
     "log": lambda text: logging.getLogger("library").debug(text),
     "log of Django": lambda text: logging.getLogger("django.security").debug("%s", text),
     "exception": lambda text: logging.getLogger("users").error("crash", exc_info=ValueError(text)),
@@ -133,11 +135,11 @@ SAY = {
 }
 
 
-@pytest.mark.parametrize("way", SAY)
-def test_whatever_is_said_or_stored_is_heard(heard, way):
-    SAY[way](text := canary())
+@pytest.mark.parametrize("leak", LEAKS)
+def test_leak_detector_finds_every_leak(leak_detector, leak):
+    LEAKS[leak](text := canary())
     with pytest.raises(AssertionError, match=r"\] == \[\]"):
-        heard.assert_nowhere(text)
+        leak_detector.assert_absent(text)
 
 
 # Passwords
@@ -148,106 +150,108 @@ def test_whatever_is_said_or_stored_is_heard(heard, way):
     [
         (201, f"{AUTH}/register", GRACE),
         (400, f"{AUTH}/register", GRACE | {"email": "?"}),
-        (400, f"{AUTH}/register", GRACE | {"passwort": WRONG}),
+        (400, f"{AUTH}/register", GRACE | {"passwort": WRONG_PASSWORD}),
         (201, "/api/v1/users", GRACE),
-        (400, "/api/v1/users", GRACE | {"passwort": WRONG}),
+        (400, "/api/v1/users", GRACE | {"passwort": WRONG_PASSWORD}),
         (200, f"{AUTH}/login", LOGIN),
-        (401, f"{AUTH}/login", LOGIN | {"password": WRONG}),
-        (401, f"{AUTH}/login", {"username": WRONG, "password": WRONG}),
+        (401, f"{AUTH}/login", LOGIN | {"password": WRONG_PASSWORD}),
+        (401, f"{AUTH}/login", {"username": WRONG_PASSWORD, "password": WRONG_PASSWORD}),
         (204, f"{AUTH}/change-password", CHANGE),
-        (400, f"{AUTH}/change-password", CHANGE | {"current_password": WRONG}),
-        (400, f"{AUTH}/change-password", CHANGE | {"new_password": NEW * 3}),
-        (400, f"{AUTH}/reset-password", {"token": WRONG, "new_password": NEW}),
+        (400, f"{AUTH}/change-password", CHANGE | {"current_password": WRONG_PASSWORD}),
+        (400, f"{AUTH}/change-password", CHANGE | {"new_password": NEW_PASSWORD * 3}),
+        (400, f"{AUTH}/reset-password", {"token": WRONG_PASSWORD, "new_password": NEW_PASSWORD}),
     ],
 )
-def test_password_in_a_body_is_nowhere(heard, ada, status, path, body):
+def test_password_in_a_body_does_not_leak(leak_detector, ada, status, path, body):
     assert Client(ada).post(path, body).status_code == status
-    heard.assert_nowhere()
+    leak_detector.assert_absent()
 
 
 @pytest.mark.parametrize(
     ("status", "path", "form"),
     [
         (302, "/api/login", LOGIN),
-        (200, "/api/login", LOGIN | {"password": WRONG}),
+        (200, "/api/login", LOGIN | {"password": WRONG_PASSWORD}),
         (302, "/admin/login/", LOGIN),
-        (200, "/admin/login/", LOGIN | {"password": WRONG}),
-        (302, "/admin/users/user/add/", TWICE | {"username": "grace"}),
-        (200, "/admin/users/user/add/", TWICE | {"username": "grace", "password2": WRONG}),
-        (302, "/admin/users/user/{}/password/", TWICE),
-        (200, "/admin/users/user/{}/password/", TWICE | {"password2": WRONG}),
-        (302, "/admin/password_change/", OWN_TWICE),
-        (200, "/admin/password_change/", OWN_TWICE | {"old_password": WRONG}),
+        (200, "/admin/login/", LOGIN | {"password": WRONG_PASSWORD}),
+        (302, "/admin/users/user/add/", NEW_PASSWORD_FORM | {"username": "grace"}),
+        (200, "/admin/users/user/add/", NEW_PASSWORD_FORM | {"username": "grace", "password2": WRONG_PASSWORD}),
+        (302, "/admin/users/user/{}/password/", NEW_PASSWORD_FORM),
+        (200, "/admin/users/user/{}/password/", NEW_PASSWORD_FORM | {"password2": WRONG_PASSWORD}),
+        (302, "/admin/password_change/", OWN_PASSWORD_FORM),
+        (200, "/admin/password_change/", OWN_PASSWORD_FORM | {"old_password": WRONG_PASSWORD}),
         (400, f"{AUTH}/login", LOGIN | {"username": ""}),
         (400, "/api/v1/users", GRACE | {"email": "?"}),
     ],
 )
-def test_password_in_a_form_is_nowhere(heard, administrator, make_user, status, path, form):
+def test_password_in_a_form_does_not_leak(leak_detector, administrator, make_user, status, path, form):
     assert administrator.post(path.format(make_user().pk), form, headers=PAGE).status_code == status
-    heard.assert_nowhere()
+    leak_detector.assert_absent()
 
 
 @pytest.mark.parametrize("path", [f"{AUTH}/login", "/admin/login/"])
-def test_password_after_too_many_failures_is_nowhere(heard, browser, ada, path):
-    answers = [browser.post(path, LOGIN | {"password": each}) for each in [WRONG] * 10 + [PASSWORD]]
+def test_password_of_a_locked_login_does_not_leak(leak_detector, browser, ada, path):
+    answers = [browser.post(path, LOGIN | {"password": password}) for password in [WRONG_PASSWORD] * 10 + [PASSWORD]]
     assert answers[-1].status_code == 429
-    heard.assert_nowhere()
+    leak_detector.assert_absent()
 
 
-def test_password_of_createsuperuser_is_nowhere(heard, monkeypatch):
-    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
+def test_password_of_createsuperuser_does_not_leak(leak_detector, monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW_PASSWORD)
     call_command("createsuperuser", interactive=False, username="grace", email="grace@example.com")
     with pytest.raises(CommandError, match="taken") as error:
         call_command("createsuperuser", interactive=False, username="grace", email="grace@example.com")
     print(error.value)
-    heard.assert_nowhere()
+    leak_detector.assert_absent()
 
 
-def test_password_typed_at_createsuperuser_is_nowhere(heard, monkeypatch):
-    typed = iter([NEW, WRONG, NEW, NEW])
+def test_password_typed_at_createsuperuser_does_not_leak(leak_detector, monkeypatch):
+    typed = iter([NEW_PASSWORD, WRONG_PASSWORD, NEW_PASSWORD, NEW_PASSWORD])
     monkeypatch.setattr("getpass.getpass", lambda *args: next(typed))
     terminal = SimpleNamespace(isatty=lambda: True)
     call_command("createsuperuser", username="grace", email="grace@example.com", stdin=terminal)
-    assert User.objects.get(username="grace").check_password(NEW)
-    heard.assert_nowhere()
+    assert User.objects.get(username="grace").check_password(NEW_PASSWORD)
+    leak_detector.assert_absent()
 
 
 @pytest.mark.parametrize("path", ["/api/v1/stocks", "/api/v1/nothing", "/account/reset-password", "/nowhere"])
-def test_password_in_a_query_is_nowhere(heard, owner, path):
-    owner.get(f"{path}?password={WRONG}")
-    heard.assert_nowhere()
+def test_password_in_a_query_does_not_leak(leak_detector, owner, path):
+    owner.get(f"{path}?password={WRONG_PASSWORD}")
+    leak_detector.assert_absent()
 
 
 @pytest.mark.parametrize("path", ["/api/v1/stocks", "/api/v1/nothing", "/docs", "/admin/", "/admin/login/", "/nowhere"])
-def test_password_in_the_address_of_a_page_is_on_that_page_at_most(heard, administrator, anonymous, path):
-    pages = [each.get(f"{path}?password={WRONG}", headers=PAGE) for each in (administrator, anonymous)]
-    heard.assert_nowhere(WRONG, but=pages)
+def test_password_in_a_page_url_appears_only_on_that_page(leak_detector, administrator, anonymous, path):
+    pages = [client.get(f"{path}?password={WRONG_PASSWORD}", headers=PAGE) for client in (administrator, anonymous)]
+    leak_detector.assert_absent(WRONG_PASSWORD, allowed_in=pages)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/users", "/admin/users/user/", "/admin/users/user/{}/change/"])
 @pytest.mark.parametrize("rights", [["view_user"], ["view_user", "change_user"]])
-def test_admin_pages_show_no_password_hash(heard, browser, staff_with, make_user, path, rights):
+def test_admin_pages_show_no_password_hash(leak_detector, browser, staff_with, make_user, path, rights):
     browser.force_login(staff_with(*rights).user)
     assert browser.get(path.format(make_user(password=PASSWORD).pk), headers=PAGE).status_code == 200
-    heard.assert_nowhere()
+    leak_detector.assert_absent()
 
 
 # Tokens and cookies
 
 
-def test_tokens_are_in_the_answer_alone_that_hands_them_out(heard, anonymous, ada):
+def test_tokens_appear_only_in_the_issuing_response(leak_detector, anonymous, ada):
     login = anonymous.post(f"{AUTH}/login", LOGIN)
     old = {"refresh_token": login.json()["refresh_token"]}
     new, refused = (anonymous.post(f"{AUTH}/refresh", old) for _ in range(2))
     assert refused.status_code == 401
-    heard.assert_nowhere(old["refresh_token"], but=[login])
-    heard.assert_nowhere(new.json()["refresh_token"], but=[new])
-    heard.assert_nowhere(login.json()["access_token"], new.json()["access_token"], but=[login, new])
+    leak_detector.assert_absent(old["refresh_token"], allowed_in=[login])
+    leak_detector.assert_absent(new.json()["refresh_token"], allowed_in=[new])
+    leak_detector.assert_absent(login.json()["access_token"], new.json()["access_token"], allowed_in=[login, new])
 
 
-def test_tokens_for_a_browser_are_in_the_answer_alone_that_hands_them_out(heard, administrator):
+def test_exchanged_tokens_appear_only_in_the_issuing_response(leak_detector, administrator):
     answer = administrator.post(f"{AUTH}/token", content_type=JSON)
-    heard.assert_nowhere(*(answer.json()[name] for name in ("access_token", "refresh_token")), but=[answer])
+    leak_detector.assert_absent(
+        *(answer.json()[name] for name in ("access_token", "refresh_token")), allowed_in=[answer]
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,24 +268,24 @@ def test_tokens_for_a_browser_are_in_the_answer_alone_that_hands_them_out(heard,
     ],
 )
 @pytest.mark.parametrize("accept", [JSON, "text/html"])
-def test_access_token_that_is_used_is_nowhere(heard, owner, status, method, path, size, kind, accept):
+def test_used_access_token_does_not_leak(leak_detector, owner, status, method, path, size, kind, accept):
     assert owner.generic(method, path, "x" * size, kind, headers={"Accept": accept}).status_code == status
-    heard.assert_nowhere(token_of(owner))
+    leak_detector.assert_absent(token_of(owner))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
-def test_access_token_that_is_refused_is_nowhere(heard, owner, scheme):
+def test_refused_access_token_does_not_leak(leak_detector, owner, scheme):
     Session.objects.all().end()
     token = token_of(owner)
     owner.credentials(HTTP_AUTHORIZATION=f"{scheme} {token}")
     assert owner.get("/api/v1/stocks").status_code == 401
-    heard.assert_nowhere(token)
+    leak_detector.assert_absent(token)
 
 
-def test_access_token_of_a_throttled_request_is_nowhere(heard, owner, monkeypatch):
+def test_access_token_of_a_throttled_request_does_not_leak(leak_detector, owner, monkeypatch):
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "1/min", "user": "1/min"})
     assert [owner.get("/api/v1/stocks").status_code for _ in range(2)] == [200, 429]
-    heard.assert_nowhere(token_of(owner))
+    leak_detector.assert_absent(token_of(owner))
 
 
 @pytest.mark.parametrize(
@@ -291,49 +295,53 @@ def test_access_token_of_a_throttled_request_is_nowhere(heard, owner, monkeypatc
         (503, None, OperationalError("on purpose")),
     ],
 )
-def test_crash_exposes_no_secret_of_its_request(heard, superuser, administrator, monkeypatch, status, name, error):
+def test_crash_exposes_no_secret_of_its_request(
+    leak_detector, superuser, administrator, monkeypatch, status, name, error
+):
     with monkeypatch.context() as patch:
         patch.setattr(*([name] if name else [connections["default"], "cursor"]), raising(error))
-        for each in (superuser, administrator):
-            assert each.post("/api/v1/users", GRACE, headers=PAGE).status_code == status
-    assert "on purpose" in str(heard.said)
-    heard.assert_nowhere(token_of(superuser), administrator.cookies["sessionid"].value)
+        for client in (superuser, administrator):
+            assert client.post("/api/v1/users", GRACE, headers=PAGE).status_code == status
+    assert "on purpose" in str(leak_detector.outputs)
+    leak_detector.assert_absent(token_of(superuser), administrator.cookies["sessionid"].value)
 
 
 @pytest.mark.parametrize("path", ["/api/login", "/admin/login/"])
-def test_cookie_of_a_browser_is_in_the_answer_alone_that_sets_it(heard, browser, ada, path):
+def test_session_cookie_appears_only_in_the_response_that_sets_it(leak_detector, browser, ada, path):
     answer = browser.post(path, LOGIN)
     for page in ("/", "/admin/", "/admin/users/session/", "/api/v1/users/me", "/api/v1/nothing", "/nowhere"):
         browser.get(page, headers=PAGE)
-    heard.assert_nowhere(browser.cookies["sessionid"].value, but=[answer])
+    leak_detector.assert_absent(browser.cookies["sessionid"].value, allowed_in=[answer])
 
 
 @pytest.mark.parametrize(
-    ("ask", "use", "fields"),
+    ("request_path", "use_path", "fields"),
     [
         ("request-email-verification", "verify-email", {}),
         ("request-account-deletion", "confirm-account-deletion", {}),
-        ("request-password-reset", "reset-password", {"new_password": NEW}),
+        ("request-password-reset", "reset-password", {"new_password": NEW_PASSWORD}),
     ],
 )
-def test_token_of_a_mail_is_in_that_mail_alone(heard, ada, superuser, monkeypatch, ask, use, fields):
-    Client(ada).post(f"{AUTH}/{ask}", {"email": ada.email} if fields else {})
+def test_mailed_token_appears_only_in_its_mail(
+    leak_detector, ada, superuser, monkeypatch, request_path, use_path, fields
+):
+    Client(ada).post(f"{AUTH}/{request_path}", {"email": ada.email} if fields else {})
     body = {"token": (token := mailed_token()), **fields}
-    assert [Client().post(f"{AUTH}/{use}", body).status_code // 100 for _ in range(2)] == [2, 4]
-    heard.assert_nowhere(token, but=mail.outbox)
+    assert [Client().post(f"{AUTH}/{use_path}", body).status_code // 100 for _ in range(2)] == [2, 4]
+    leak_detector.assert_absent(token, allowed_in=mail.outbox)
 
 
-def test_token_that_a_mail_server_quotes_is_in_the_mail_alone(heard, owner, monkeypatch):
+def test_token_quoted_by_a_mail_server_appears_only_in_the_mail(leak_detector, owner, monkeypatch):
     def refuse(message):
         mail.outbox.append(message)
         raise SMTPDataError(554, message.body.encode())
 
     monkeypatch.setattr("users.mail.EmailMultiAlternatives.send", refuse)
     assert owner.post(f"{AUTH}/request-email-verification").status_code == 202
-    heard.assert_nowhere(mailed_token(), but=mail.outbox)
+    leak_detector.assert_absent(mailed_token(), allowed_in=mail.outbox)
 
 
-def test_secrets_of_a_sign_in_through_a_provider_are_nowhere(heard, browser, settings, monkeypatch):
+def test_secrets_of_an_oauth_sign_in_do_not_leak(leak_detector, browser, settings, monkeypatch):
     secret, code, discovered = canary(), canary(), requests.Response()
     discovered._content = b'{"issuer": "x", "authorization_endpoint": "/", "token_endpoint": "/", "jwks_uri": "/"}'
     discovered.status_code = 200
@@ -344,13 +352,13 @@ def test_secrets_of_a_sign_in_through_a_provider_are_nowhere(heard, browser, set
     settings.OAUTH_PROVIDERS = {"x": {"client_id": "x", "client_secret": secret, "server_metadata_url": "http://x/"}}
     state = re.search(r"state=(\w+)", browser.get(f"{AUTH}/oauth/x/login")["Location"])[1]
     assert browser.get(f"{AUTH}/oauth/x/callback?code={code}&state={state}").status_code == 400
-    assert "ConnectionError" in str(heard.said)
-    heard.assert_nowhere(secret, code)
+    assert "ConnectionError" in str(leak_detector.outputs)
+    leak_detector.assert_absent(secret, code)
 
 
 # The environment
 
-PLANTED = {
+SECRET_ENVIRONMENT = {
     "DATABASE_URL": "postgres://somebody:{}@127.0.0.1:1/stocks",
     "SECRET_KEY": "{}",
     "SECRET_KEY_FALLBACKS": "{}",
@@ -365,16 +373,16 @@ PLANTED = {
 
 
 def run_and_print(*command, **environment):
-    """What it said, and the canaries: one in every `{}` of PLANTED and `environment`."""
-    texts = PLANTED | environment
+    """Run a command with a canary in every `{}` of its environment; return its output and the canaries."""
+    texts = SECRET_ENVIRONMENT | environment
     canaries = {name: canary() for name in texts}
-    done = run_python(*command, **{name: text.format(canaries[name]) for name, text in texts.items()})
-    print(done.stdout, done.stderr)
-    return done.stdout + done.stderr, canaries.values()
+    process = run_python(*command, **{name: text.format(canaries[name]) for name, text in texts.items()})
+    print(process.stdout, process.stderr)
+    return process.stdout + process.stderr, canaries.values()
 
 
 @pytest.mark.parametrize(
-    ("command", "settings", "said"),
+    ("command", "settings", "expected"),
     [
         ("migrate", {}, "Connection refused"),
         ("serve", {}, "Connection refused"),
@@ -384,12 +392,12 @@ def run_and_print(*command, **environment):
         ("check", {"EMAIL_URL": "nonsense://user:{}@127.0.0.1"}, "EMAIL_URL"),
     ],
 )
-def test_command_prints_no_secret_of_its_environment(heard, command, settings, said):
+def test_command_prints_no_secret_of_its_environment(leak_detector, command, settings, expected):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     output, canaries = run_and_print("manage.py", command, **settings, PORT=port)
-    assert said in output
-    heard.assert_nowhere(*canaries)
+    assert expected in output
+    leak_detector.assert_absent(*canaries)
 
 
 REGISTER = """
@@ -403,17 +411,19 @@ Client().post("/api/v1/auth/register", person, content_type="application/json")
 
 
 @pytest.mark.parametrize(
-    ("cache", "log_format", "said"),
-    [("locmemcache://", "text", "could not be sent"), (PLANTED["CACHE_URL"], "json", "Cache unavailable")],
+    ("cache", "log_format", "expected"),
+    [("locmemcache://", "text", "could not be sent"), (SECRET_ENVIRONMENT["CACHE_URL"], "json", "Cache unavailable")],
 )
-def test_registration_without_mail_server_or_cache_exposes_no_secret(heard, tmp_path, cache, log_format, said):
+def test_registration_without_mail_server_or_cache_exposes_no_secret(
+    leak_detector, tmp_path, cache, log_format, expected
+):
     service = {
         "DATABASE_URL": f"sqlite:///{quote(str(tmp_path))}/db",
         "CACHE_URL": cache,
         "ALLOWED_HOSTS": "testserver",
     }
     options = {"DJANGO_SETTINGS_MODULE": "config.settings", "LOG_FORMAT": log_format}
-    output, canaries = run_and_print("-c", REGISTER, NEW, **service, **options)
-    assert said in output
-    heard.assert_nowhere(*canaries)
-    assert [file for file in tmp_path.iterdir() if NEW.encode() in file.read_bytes()] == []
+    output, canaries = run_and_print("-c", REGISTER, NEW_PASSWORD, **service, **options)
+    assert expected in output
+    leak_detector.assert_absent(*canaries)
+    assert [file for file in tmp_path.iterdir() if NEW_PASSWORD.encode() in file.read_bytes()] == []

@@ -11,31 +11,31 @@ URL = "/api/v1/auth/sessions"
 FIELDS = ["id", "created_at", "refreshed_at", "expires_at", "ip", "user_agent", "current"]
 
 
-def test_sessions_are_a_list_of_ones_own(owner, stranger):
+def test_user_lists_own_sessions(owner, stranger):
     answer = owner.get(URL).json()
     assert (answer["total"], list(answer["items"][0])) == (1, FIELDS)
     assert answer["items"][0]["id"] == str(Session.objects.get(user=owner.user).pk)
 
 
-def test_staff_see_their_own_sessions_only(superuser, owner):
+def test_superuser_lists_only_own_sessions(superuser, owner):
     assert superuser.get(URL).json()["total"] == 1
 
 
-def test_newest_session_comes_first_and_the_present_one_is_marked(owner):
+def test_list_starts_with_the_newest_session_and_marks_the_current_one(owner):
     Client(owner.user)
-    assert [each["current"] for each in owner.get(URL).json()["items"]] == [False, True]
+    assert [session["current"] for session in owner.get(URL).json()["items"]] == [False, True]
 
 
 @pytest.mark.parametrize("key", ["id", "created_at", "-created_at", "refreshed_at"])
-def test_sessions_are_paged_by_cursor_under_every_sort(owner, key):
+def test_sessions_are_paged_by_cursor_with_every_sort(owner, key):
     for _ in range(4):
         Client(owner.user)
-    found, link = [], f"{URL}?cursor=&size=2&sort_by={key}"
+    session_ids, link = [], f"{URL}?cursor=&size=2&sort_by={key}"
     while link:
         page = owner.get(link).json()
-        found += [each["id"] for each in page["items"]]
+        session_ids += [session["id"] for session in page["items"]]
         link = page["links"]["next"]
-    assert len(found) == len(set(found)) == 5
+    assert len(session_ids) == len(set(session_ids)) == 5
 
 
 def test_ended_and_expired_sessions_are_not_listed(owner):
@@ -46,37 +46,37 @@ def test_ended_and_expired_sessions_are_not_listed(owner):
     assert owner.get(URL).json()["total"] == 1
 
 
-def test_session_ends_at_once(owner):
+def test_deleted_session_ends_immediately(owner):
     other = Client(owner.user)
-    [present] = [each["id"] for each in other.get(URL).json()["items"] if each["current"]]
-    assert owner.delete(f"{URL}/{present}").status_code == 204
+    [current_id] = [session["id"] for session in other.get(URL).json()["items"] if session["current"]]
+    assert owner.delete(f"{URL}/{current_id}").status_code == 204
     assert other.get(URL).status_code == 401
     assert owner.get(URL).json()["total"] == 1
 
 
-def test_all_sessions_end_at_once(owner):
+def test_deleting_all_sessions_ends_them_immediately(owner):
     other = Client(owner.user)
     assert owner.delete(URL).status_code == 204
     assert [owner.get(URL).status_code, other.get(URL).status_code] == [401, 401]
 
 
-def test_sessions_of_others_go_on(owner, stranger):
+def test_sessions_of_other_users_stay_valid(owner, stranger):
     owner.delete(URL)
     assert stranger.get(URL).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["get", "delete"])
-def test_stranger_does_not_see_a_session(owner, stranger, superuser, method):
-    theirs = Session.objects.get(user=owner.user).pk
+def test_stranger_and_superuser_cannot_end_a_session(owner, stranger, superuser, method):
+    session_id = Session.objects.get(user=owner.user).pk
     for client in (stranger, superuser):
         missing = client.delete(f"{URL}/{uuid.uuid4()}", headers={"X-Request-ID": "same"})
-        answer = client.delete(f"{URL}/{theirs}", headers={"X-Request-ID": "same"})
+        answer = client.delete(f"{URL}/{session_id}", headers={"X-Request-ID": "same"})
         assert answer.status_code == missing.status_code == 404
     assert owner.get(URL).status_code == 200
 
 
 @pytest.mark.parametrize("identifier", ["abc", "1", "%00", "0" * 32, str(10**30)])
-def test_session_that_cannot_be_is_not_found(owner, identifier):
+def test_invalid_session_id_is_not_found(owner, identifier):
     assert owner.delete(f"{URL}/{identifier}").status_code == 404
 
 
@@ -95,7 +95,7 @@ def test_list_costs_two_queries_for_any_length(owner):
     assert counts == [2, 2]
 
 
-def test_tokens_and_their_hashes_are_not_shown(owner):
+def test_list_hides_tokens_and_their_hashes(owner):
     session = Session.objects.get(user=owner.user)
     token = session.next_refresh_token()
     session.refresh_from_db()
@@ -120,7 +120,7 @@ def test_tokens_and_their_hashes_are_not_shown(owner):
         (1, "", "192.0.2.1"),
     ],
 )
-def test_address_is_what_trusted_proxies_say(anonymous, make_user, settings, proxies, forwarded, ip):
+def test_session_address_is_read_from_trusted_proxies(anonymous, make_user, settings, proxies, forwarded, ip):
     settings.TRUSTED_PROXIES = proxies
     user = make_user(password="a-fine-battery-7")
     login = {"username": user.username, "password": "a-fine-battery-7"}
@@ -128,12 +128,12 @@ def test_address_is_what_trusted_proxies_say(anonymous, make_user, settings, pro
     assert Session.objects.get(user=user).ip == ip
 
 
-def test_superuser_signs_devices_out_in_the_admin(anonymous, superuser, owner):
+def test_superuser_ends_sessions_in_the_admin(anonymous, superuser, owner):
     anonymous.force_login(superuser.user)
-    theirs = Session.objects.get(user=owner.user)
+    session_id = Session.objects.get(user=owner.user)
     page = anonymous.get("/admin/users/session/").content.decode()
     assert owner.user.username in page
-    chosen = {"action": "end", "_selected_action": str(theirs.pk)}
-    anonymous.generic("POST", "/admin/users/session/", "&".join(f"{k}={v}" for k, v in chosen.items()),
+    form = {"action": "end", "_selected_action": str(session_id.pk)}
+    anonymous.generic("POST", "/admin/users/session/", "&".join(f"{k}={v}" for k, v in form.items()),
                       content_type="application/x-www-form-urlencoded")  # fmt: skip
     assert owner.get(URL).status_code == 401

@@ -9,13 +9,13 @@ from records.tests.processes import run_python
 from users.tests.environments import DEPLOYED, KEY, PASSWORD, POSTGRES, assert_refused, check, setting
 
 
-def test_no_settings_at_all_will_do():
-    done = check()
-    assert (done.returncode, done.stderr) == (0, "")
+def test_service_starts_without_any_settings():
+    process = check()
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_every_module_can_be_imported_first():
-    """Django's checks run in no fixed order, and each may be the first to import a module."""
+    """Django runs checks in no fixed order, so any of them can be the first to import a module."""
     command = """
 import importlib, os, pathlib
 import django
@@ -31,11 +31,11 @@ for path in (path for app in ("config", "records", "users", "stocks") for path i
             os._exit(0)
         os.wait()
 """
-    done = run_python("-c", command, DJANGO_SETTINGS_MODULE="config.settings")
-    assert (done.returncode, done.stdout) == (0, "")
+    process = run_python("-c", command, DJANGO_SETTINGS_MODULE="config.settings")
+    assert (process.returncode, process.stdout) == (0, "")
 
 
-def test_without_settings_sqlite_and_an_own_secret_key_are_used(tmp_path):
+def test_defaults_are_sqlite_and_a_generated_secret_key(tmp_path):
     shutil.copytree(settings.BASE_DIR / "config", tmp_path / "config")
     command = "from config.settings import *; print(DATABASES['default']['NAME'], SECRET_KEY)"
     first, second = (run_python("-c", command, cwd=tmp_path).stdout for _ in range(2))
@@ -46,12 +46,12 @@ def test_without_settings_sqlite_and_an_own_secret_key_are_used(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "sqlite:////nonexistent/db.sqlite3"])
-def test_database_needs_a_secret_key(url):
+def test_database_requires_a_secret_key(url):
     assert_refused(check(DATABASE_URL=url), "SECRET_KEY")
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 80, "django-insecure-" + "abcdefghij" * 8, "abc" * 30, " " * 80])
-def test_database_needs_a_strong_secret_key(key):
+def test_database_requires_a_strong_secret_key(key):
     assert_refused(check(DATABASE_URL="postgres://u@h/d", SECRET_KEY=key), "SECRET_KEY")
 
 
@@ -97,7 +97,7 @@ def test_debug_with_https_is_refused():
         ("ALLOWED_HOSTS", "a b"),
     ],
 )
-def test_bad_value_is_refused_in_one_line(name, value):
+def test_invalid_value_is_refused_in_one_line(name, value):
     assert_refused(check(**{name: value}), name)
 
 
@@ -110,16 +110,16 @@ def test_bad_value_is_refused_in_one_line(name, value):
         ("POSTGRES_PASSWORD_FILE", "/nonexistent"),
     ],
 )
-def test_bad_value_for_postgresql_is_refused_in_one_line(name, value):
+def test_invalid_postgresql_value_is_refused_in_one_line(name, value):
     assert_refused(check(**POSTGRES, **{name: value}), name)
 
 
 @pytest.mark.parametrize("origin", ["nonsense", "https://example.com/path"])
-def test_bad_origin_is_refused(origin):
-    done = check(CORS_ALLOWED_ORIGINS=origin)
-    assert done.returncode != 0
-    assert "CORS_ALLOWED_ORIGINS" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_invalid_cors_origin_is_refused(origin):
+    process = check(CORS_ALLOWED_ORIGINS=origin)
+    assert process.returncode != 0
+    assert "CORS_ALLOWED_ORIGINS" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_bad_origin_is_refused(origin):
         f"postgres://u:{PASSWORD}@h",
     ],
 )
-def test_bad_database_url_is_refused_without_telling_the_password(url):
+def test_invalid_database_url_is_refused_without_revealing_the_password(url):
     assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
 
 
@@ -157,27 +157,27 @@ def test_password_file_is_used_when_the_url_has_no_password(tmp_path):
     assert setting("DATABASES['default']['PASSWORD']", **POSTGRES, POSTGRES_PASSWORD_FILE=str(file)) == PASSWORD
 
 
-def test_password_of_the_url_comes_first():
+def test_password_of_the_url_takes_precedence():
     environment = {"DATABASE_URL": "postgres://u:first@h/d", "SECRET_KEY": KEY, "POSTGRES_PASSWORD": "second"}
     assert setting("DATABASES['default']['PASSWORD']", **environment) == "first"
 
 
-def test_secret_key_is_taken_as_it_is():
+def test_secret_key_is_used_verbatim():
     key = "$" + KEY
     assert setting("SECRET_KEY", DATABASE_URL=POSTGRES["DATABASE_URL"], SECRET_KEY=key) == key
 
 
 @pytest.mark.parametrize("command", ["migrate", "showmigrations"])
 def test_password_is_never_printed(command):
-    done = run_python("manage.py", *command.split(), **POSTGRES, POSTGRES_PASSWORD=PASSWORD)
-    assert done.returncode != 0
-    assert PASSWORD not in done.stdout + done.stderr
-    assert KEY not in done.stdout + done.stderr
+    process = run_python("manage.py", *command.split(), **POSTGRES, POSTGRES_PASSWORD=PASSWORD)
+    assert process.returncode != 0
+    assert PASSWORD not in process.stdout + process.stderr
+    assert KEY not in process.stdout + process.stderr
 
 
 def test_deployment_check_is_clean():
-    done = run_python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **DEPLOYED)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = run_python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **DEPLOYED)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("https", "expected"), [("true", True), ("false", False)])
@@ -209,7 +209,7 @@ def test_empty_value_means_the_default():
     assert setting("[DEBUG, PORT, LOG_LEVEL]", DEBUG="", PORT="", LOG_LEVEL="") == "[False, 8000, 'INFO']"
 
 
-def test_several_workers_share_their_counters_by_default():
+def test_several_workers_share_throttle_counters_by_default():
     cache = "CACHES['throttles']['BACKEND']"
     assert "locmem" in setting(cache)
     assert "SharedCounters" in setting(cache, WEB_WORKERS="2")
@@ -226,18 +226,18 @@ def test_former_keys_are_a_list():
 
 
 @pytest.mark.parametrize("days", ["-1", "x", "1.5", "4000"])
-def test_bad_grace_is_refused(days):
+def test_invalid_deletion_grace_is_refused(days):
     assert_refused(check(ACCOUNT_DELETION_GRACE_DAYS=days), "ACCOUNT_DELETION_GRACE_DAYS")
 
 
-def test_weak_password_of_the_administrator_is_refused(tmp_path):
+def test_weak_superuser_password_is_refused(tmp_path):
     url = f"sqlite:///{quote(str(tmp_path / 'db.sqlite3'))}"
-    done = run_python(
+    process = run_python(
         "manage.py", "serve", DATABASE_URL=url, SECRET_KEY=KEY, DJANGO_SUPERUSER_PASSWORD="admin", PORT="8199"
     )
-    assert done.returncode != 0
-    assert "DJANGO_SUPERUSER_PASSWORD" in done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert process.returncode != 0
+    assert "DJANGO_SUPERUSER_PASSWORD" in process.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in process.stderr
 
 
 # What libpq accepts in a URL
@@ -262,7 +262,7 @@ CONNECTION = "[DATABASES['default'][name] for name in ('HOST', 'PORT', 'USER', '
         ("postgres:///?service=stocks", ["", "", "", "", ""]),
     ],
 )
-def test_every_part_of_a_url_is_read_as_by_libpq(url, expected):
+def test_database_url_is_parsed_like_libpq(url, expected):
     assert setting(CONNECTION, DATABASE_URL=url, SECRET_KEY=KEY) == str(expected)
 
 
@@ -282,13 +282,13 @@ def test_every_part_of_a_url_is_read_as_by_libpq(url, expected):
         ("options=-c%20lock_timeout%3D5s", "options", "… -c lock_timeout=5s"),
     ],
 )
-def test_parameters_of_a_url_come_before_the_defaults(query, name, expected):
+def test_url_parameters_override_the_defaults(query, name, expected):
     url = f"postgres://u@h/d?{query}"
     expected = expected.replace("…", "-c statement_timeout=10000 -c lock_timeout=3000")
     assert setting(f"DATABASES['default']['OPTIONS']['{name}']", DATABASE_URL=url, SECRET_KEY=KEY) == expected
 
 
-def test_options_of_libpq_s_own_environment_stay():
+def test_pgoptions_are_kept():
     options = setting("DATABASES['default']['OPTIONS']['options']", **POSTGRES, PGOPTIONS="-c work_mem=8MB")
     assert options.endswith(" -c work_mem=8MB")
 
@@ -296,7 +296,7 @@ def test_options_of_libpq_s_own_environment_stay():
 @pytest.mark.parametrize(
     "query", ["nonsense=1", "connect_timeout=soon", "keepalives_idle=-1", "port=0", "host=%00", "application_name=%zz"]
 )
-def test_parameter_that_libpq_refuses_is_refused(query):
+def test_invalid_libpq_parameter_is_refused(query):
     url = f"postgres://u:{PASSWORD}@h/d?{query}"
     assert_refused(check(DATABASE_URL=url, SECRET_KEY=KEY), "DATABASE_URL")
 
@@ -304,19 +304,19 @@ def test_parameter_that_libpq_refuses_is_refused(query):
 @pytest.mark.parametrize(
     "url", ["nonsense", "sqlite:////tmp/x", f"postgres://u:{PASSWORD}@h:port/d", f"mysql://u:{PASSWORD}@h/d"]
 )
-def test_bad_url_for_migrations_is_refused(url):
+def test_invalid_migration_url_is_refused(url):
     assert_refused(check(**POSTGRES, MIGRATION_DATABASE_URL=url), "MIGRATION_DATABASE_URL")
 
 
-def test_url_for_migrations_alone_is_refused():
+def test_migration_url_without_database_url_is_refused():
     assert_refused(check(MIGRATION_DATABASE_URL="postgres://owner@h/d"), "MIGRATION_DATABASE_URL")
 
 
-def test_migrations_have_the_password_and_no_limits():
-    given = {"MIGRATION_DATABASE_URL": "postgresql+psycopg2://owner@h/d", "POSTGRES_PASSWORD": PASSWORD}
+def test_migration_database_has_the_password_and_no_timeouts():
+    environment = {"MIGRATION_DATABASE_URL": "postgresql+psycopg2://owner@h/d", "POSTGRES_PASSWORD": PASSWORD}
     names = "[MIGRATION_DATABASE[name] for name in ('USER', 'PASSWORD', 'HOST')]"
-    assert setting(names, **POSTGRES, **given) == str(["owner", PASSWORD, "h"])
-    options = setting("MIGRATION_DATABASE['OPTIONS']['options']", **POSTGRES, **given)
+    assert setting(names, **POSTGRES, **environment) == str(["owner", PASSWORD, "h"])
+    options = setting("MIGRATION_DATABASE['OPTIONS']['options']", **POSTGRES, **environment)
     assert options == "-c statement_timeout=0 -c lock_timeout=0"
 
 
@@ -327,19 +327,19 @@ def test_migrations_have_the_password_and_no_limits():
     ("statement", "lock", "expected"),
     [("2", "1", "2000 1000"), ("0.5", "0.25", "500 250"), ("0", "0", "0 0"), ("86400", "3", "86400000 3000")],
 )
-def test_limits_are_seconds(statement, lock, expected):
-    given = {"STATEMENT_TIMEOUT": statement, "LOCK_TIMEOUT": lock}
-    options = setting("DATABASES['default']['OPTIONS']['options']", **POSTGRES, **given)
+def test_timeouts_are_in_seconds(statement, lock, expected):
+    environment = {"STATEMENT_TIMEOUT": statement, "LOCK_TIMEOUT": lock}
+    options = setting("DATABASES['default']['OPTIONS']['options']", **POSTGRES, **environment)
     assert options == "-c statement_timeout={} -c lock_timeout={}".format(*expected.split())
 
 
 @pytest.mark.parametrize(("lock", "expected"), [("", "20"), ("0.5", "0.5"), ("3", "3.0")])
-def test_lock_timeout_is_sqlite_s_busy_timeout_where_it_is_set(lock, expected):
+def test_lock_timeout_sets_the_busy_timeout_of_sqlite(lock, expected):
     assert setting("DATABASES['default']['OPTIONS']['timeout']", LOCK_TIMEOUT=lock) == expected
 
 
 @pytest.mark.parametrize("name", ["STATEMENT_TIMEOUT", "LOCK_TIMEOUT"])
 @pytest.mark.parametrize("value", ["-1", "soon", "3s", "1e3", "99999", "0.0001", "nan", "inf"])
 @pytest.mark.parametrize("database", [{}, POSTGRES])
-def test_bad_limit_is_refused(name, value, database):
+def test_invalid_timeout_is_refused(name, value, database):
     assert_refused(check(**database, **{name: value}), name)

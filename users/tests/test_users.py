@@ -14,7 +14,7 @@ FIELDS = [
     "id", "username", "email", "name", "gender", "age", "bio", "phone_number", "is_active", "is_verified", "is_staff",
     "is_superuser", "oauth_provider", "created_at", "updated_at", "version",
 ]  # fmt: skip
-TAKEN = [
+TAKEN_VALUES = [
     ("email", "taken@example.com", "Email already in use"),
     ("email", "TAKEN@Example.COM", "Email already in use"),
     ("username", "taken", "Username already in use"),
@@ -38,27 +38,27 @@ def query_count(client, path):
 
 @pytest.fixture
 def lost_race(monkeypatch):
-    """The checks before a write saw nothing: only the database answers."""
+    """Disable validation, so that only the constraints of the database refuse a duplicate."""
     monkeypatch.setattr(Unique, "validate", lambda *args, **kwargs: None)
     monkeypatch.setattr(UniqueValidator, "__call__", lambda *args: None)
 
 
-# Who sees whom
+# Visibility
 
 
-def test_anonymous_sees_no_users(anonymous, make_user):
+def test_anonymous_cannot_read_users(anonymous, make_user):
     user = make_user()
     for path in (URL, f"{URL}/{user.pk}", f"{URL}/me"):
         answer = anonymous.get(path)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-def test_others_only_see_themselves(owner, stranger, staff_with):
+def test_users_without_permission_see_only_themselves(owner, stranger, staff_with):
     for client in (owner, stranger, staff_with()):
         assert [row["id"] for row in client.get(URL).json()["items"]] == [client.user.pk]
 
 
-def test_staff_see_everybody(staff, owner, stranger):
+def test_staff_list_all_users(staff, owner, stranger):
     answer = staff.get(URL, {"size": 200}).json()
     assert {owner.user.pk, stranger.user.pk, staff.user.pk} <= {row["id"] for row in answer["items"]}
     assert answer["total"] == User.objects.count()
@@ -68,7 +68,7 @@ def test_list_shows_exactly_the_fields_of_a_user(owner):
     assert list(owner.get(URL).json()["items"][0]) == FIELDS
 
 
-def test_no_answer_carries_a_password(make_user, superuser):
+def test_responses_contain_no_password(make_user, superuser):
     user = make_user(password=PASSWORD)
     for path in (URL, f"{URL}/{user.pk}", f"{URL}?search={user.username}"):
         text = superuser.get(path).content.decode()
@@ -97,30 +97,30 @@ def test_timestamps_are_utc(owner):
     ],
 )
 def test_stranger_gets_the_same_404_for_existing_and_missing_users(stranger, owner, method, path):
-    def ask():
+    def send():
         headers = {"X-Request-ID": "same"}
         return getattr(stranger, method)(url(owner) + path, headers=headers)
 
-    invisible = ask()
+    invisible = send()
     User.all_objects.filter(pk=owner.user.pk).purge()
-    missing = ask()
+    missing = send()
     assert invisible.json()["detail"] == f"User with ID {owner.user.pk} not found"
     assert (invisible.status_code, invisible.content) == (404, missing.content)
     assert lasting_headers(invisible) == lasting_headers(missing)
 
 
 @pytest.mark.parametrize("user_id", ["0", "abc", "-1", "1.5", "9" * 31, "%00", "é", "9223372036854775808"])
-def test_impossible_id_is_not_found(staff, user_id):
+def test_invalid_id_is_not_found(staff, user_id):
     answer = staff.get(f"{URL}/{user_id}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
 
 
 def test_list_query_count_is_constant(staff, make_user):
     make_user()
-    few = query_count(staff, f"{URL}?size=200")
+    count = query_count(staff, f"{URL}?size=200")
     for _ in range(20):
         make_user()
-    assert query_count(staff, f"{URL}?size=200") == few <= 3
+    assert query_count(staff, f"{URL}?size=200") == count <= 3
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_sort(staff, make_user, key, sign):
     assert values == sorted(values, reverse=sign == "-")
 
 
-def test_owner_cannot_ask_for_deleted_users(owner):
+def test_owner_cannot_list_deleted_users(owner):
     answer = owner.get(f"{URL}?is_deleted=true")
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["is_deleted"]
 
 
-def test_deleted_users_show_their_deletion(staff, owner):
+def test_staff_list_deleted_users_with_deletion_details(staff, owner):
     staff.delete(f"{url(owner)}?reason=asked+for+it")
     [row] = staff.get(f"{URL}?is_deleted=true").json()["items"]
     assert (row["id"], row["is_deleted"], row["deletion_reason"]) == (owner.user.pk, True, "asked for it")
@@ -184,7 +184,7 @@ def test_deleted_users_show_their_deletion(staff, owner):
 # Detail
 
 
-def test_detail_has_the_stocks(owner, make_stock):
+def test_detail_includes_the_stocks(owner, make_stock):
     stock = make_stock(owner.user)
     row = owner.get(url(owner)).json()
     assert list(row) == [*FIELDS, "stocks", "stocks_total"]
@@ -219,7 +219,7 @@ def test_detail_query_count_is_constant(staff, owner, make_stock):
 @pytest.mark.parametrize(
     "fields", ["id", "username,email", "stocks_total", "stocks,id", "name,stocks,stocks_total,version"]
 )
-def test_detail_returns_only_the_fields_asked_for(owner, make_stock, fields):
+def test_detail_returns_only_the_requested_fields(owner, make_stock, fields):
     make_stock(owner.user)
     assert list(owner.get(url(owner), {"fields": fields}).json()) == fields.split(",")
 
@@ -260,7 +260,7 @@ def test_staff_without_add_permission_cannot_create_users(staff_with, codenames)
     assert not User.objects.filter(username="ada").exists()
 
 
-def test_add_permission_is_enough_to_create(staff_with):
+def test_staff_with_add_permission_can_create_users(staff_with):
     answer = staff_with("add_user").post(URL, {"username": "ada", "email": "ada@example.com"})
     assert (answer.status_code, answer.json()["username"]) == (201, "ada")
 
@@ -270,13 +270,13 @@ def test_owner_and_anonymous_cannot_create_users(owner, anonymous):
     assert [client.post(URL, body).status_code for client in (owner, anonymous)] == [403, 401]
 
 
-def test_a_free_username_is_derived_from_the_name(staff):
+def test_unused_username_is_derived_from_the_name(staff):
     usernames = [staff.post(URL, {"name": "John Doe"}).json()["username"] for _ in range(3)]
     assert usernames == ["john-doe", "john-doe-2", "john-doe-3"]
 
 
 @pytest.mark.parametrize(("taken", "deleted"), [("john-doe", False), ("John-DOE", False), ("john-doe", True)], ids=str)
-def test_derived_username_is_free_in_any_case(staff, make_user, taken, deleted):
+def test_derived_username_is_unique_ignoring_case(staff, make_user, taken, deleted):
     user = make_user(username=taken)
     if deleted:
         user.delete()
@@ -300,7 +300,7 @@ def test_username_derived_from_any_name_is_valid(staff, name):
         ({"name": None}, {"username", "email"}),
     ],
 )
-def test_user_needs_username_and_email_or_a_name(staff, body, missing):
+def test_new_user_requires_username_and_email_or_a_name(staff, body, missing):
     answer = staff.post(URL, body)
     assert (answer.status_code, set(answer.json()["errors"])) == (400, missing)
 
@@ -312,7 +312,7 @@ def test_user_without_password_cannot_log_in(staff, anonymous):
         assert anonymous.post("/api/v1/auth/login", login).status_code == 401
 
 
-def test_with_password_the_new_user_can_log_in(staff, anonymous):
+def test_user_created_with_password_can_log_in(staff, anonymous):
     answer = staff.post(URL, {"username": "ada", "email": "ada@example.com", "password": PASSWORD})
     assert "password" not in answer.json()
     login = {"username": "ada", "password": PASSWORD}
@@ -324,7 +324,7 @@ def test_weak_password_is_refused(staff):
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["password"])
 
 
-# Rules of the fields
+# Field validation
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_weak_password_is_refused(staff):
         ("phone_number", None),
     ],
 )
-def test_good_value_is_stored(owner, field, value):
+def test_valid_value_is_stored(owner, field, value):
     answer = owner.patch(url(owner), {field: value})
     assert (answer.status_code, answer.json()[field]) == (200, value)
     assert stored(owner)[field] == value
@@ -387,7 +387,7 @@ def test_good_value_is_stored(owner, field, value):
         ("is_active", "maybe"),
     ],
 )
-def test_bad_value_is_named_and_not_stored(superuser, owner, field, value):
+def test_invalid_value_is_named_and_not_stored(superuser, owner, field, value):
     before = stored(owner)
     answer = superuser.patch(url(owner), {field: value})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
@@ -401,18 +401,18 @@ def test_name_must_start_with_a_capital_letter(owner, name):
     assert answer.json()["errors"] == {"name": ["Name must start with a capital letter"]}
 
 
-def test_name_of_two_lines_is_refused_on_every_database(owner):
+def test_name_with_a_line_break_is_refused(owner):
     answer = owner.patch(url(owner), {"name": "Ada\nByron"})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["name"])
     assert answer.json()["errors"]["name"] != ["Name must start with a capital letter"]
 
 
-def test_every_capital_that_is_accepted_can_be_stored(owner):
+def test_accepted_capital_letters_can_be_stored(owner):
     for capital in "AZÀÖØÞĄŁŠŽȘΆΏΣΫЀЯ":
         assert owner.patch(url(owner), {"name": f"{capital}bc"}).status_code == 200
 
 
-@pytest.mark.parametrize(("field", "value", "message"), TAKEN)
+@pytest.mark.parametrize(("field", "value", "message"), TAKEN_VALUES)
 @pytest.mark.parametrize("deleted", [False, True], ids=["live", "deleted"])
 def test_taken_value_is_refused_in_any_case(staff, owner, make_user, field, value, message, deleted):
     user = make_user(username="taken", email="taken@example.com")
@@ -424,15 +424,15 @@ def test_taken_value_is_refused_in_any_case(staff, owner, make_user, field, valu
         assert (answer.status_code, answer.json()["errors"]) == (400, {field: [message]})
 
 
-@pytest.mark.parametrize(("field", "value", "message"), TAKEN)
-def test_of_two_created_at_once_the_second_is_refused(staff, make_user, lost_race, field, value, message):
+@pytest.mark.parametrize(("field", "value", "message"), TAKEN_VALUES)
+def test_concurrent_creation_with_a_taken_value_is_refused(staff, make_user, lost_race, field, value, message):
     make_user(username="taken", email="taken@example.com")
     answer = staff.post(URL, {"username": "ada", "email": "ada@example.com"} | {field: value})
     assert (answer.status_code, answer.json()["errors"]) == (400, {field: [message]})
 
 
-@pytest.mark.parametrize(("field", "value", "message"), TAKEN)
-def test_of_two_changed_at_once_the_second_is_refused(staff, owner, make_user, lost_race, field, value, message):
+@pytest.mark.parametrize(("field", "value", "message"), TAKEN_VALUES)
+def test_concurrent_change_to_a_taken_value_is_refused(staff, owner, make_user, lost_race, field, value, message):
     make_user(username="taken", email="taken@example.com")
     answer = staff.patch(url(owner), {field: value})
     assert (answer.status_code, answer.json()["errors"]) == (400, {field: [message]})
@@ -440,12 +440,12 @@ def test_of_two_changed_at_once_the_second_is_refused(staff, owner, make_user, l
 
 @pytest.mark.parametrize("change", [str, str.upper], ids=["same", "upper case"])
 @pytest.mark.parametrize("field", ["username", "email"])
-def test_changing_a_value_to_itself_is_no_conflict(owner, field, change):
+def test_unchanged_value_does_not_conflict_with_itself(owner, field, change):
     answer = owner.patch(url(owner), {field: change(getattr(owner.user, field))})
     assert answer.status_code == 200
 
 
-def test_two_users_may_have_no_email(staff):
+def test_several_users_can_have_no_email(staff):
     assert [staff.post(URL, {"name": name}).status_code for name in ("Ada", "Grace")] == [201, 201]
 
 
@@ -454,7 +454,7 @@ def test_two_users_may_have_no_email(staff):
 
 @pytest.mark.parametrize("method", ["put", "patch"])
 @pytest.mark.parametrize("path", ["/me", "/{id}"])
-def test_fields_left_out_stay(make_user, method, path):
+def test_omitted_fields_keep_their_values(make_user, method, path):
     client = Client(make_user(name="Ada", age=36, bio="Engines."))
     before = stored(client)
     answer = getattr(client, method)(URL + path.format(id=client.user.pk), {"age": 37})
@@ -464,7 +464,7 @@ def test_fields_left_out_stay(make_user, method, path):
 
 
 @pytest.mark.parametrize("method", ["put", "patch"])
-def test_change_answers_the_fields_of_a_user(owner, method):
+def test_change_returns_the_fields_of_a_user(owner, method):
     assert list(getattr(owner, method)(url(owner), {"age": 37}).json()) == FIELDS
 
 
@@ -479,7 +479,7 @@ def test_change_writes_only_the_given_columns(owner):
     ]
 
 
-PRIVILEGES = [
+PROTECTED_FIELDS = [
     ("is_staff", True),
     ("is_superuser", True),
     ("is_active", False),
@@ -496,9 +496,9 @@ PRIVILEGES = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), PRIVILEGES)
+@pytest.mark.parametrize(("field", "value"), PROTECTED_FIELDS)
 @pytest.mark.parametrize("path", ["/me", "/{id}"])
-def test_owner_cannot_give_themselves_privileges(owner, path, field, value):
+def test_owner_cannot_change_protected_fields(owner, path, field, value):
     before = stored(owner)
     answer = owner.patch(URL + path.format(id=owner.user.pk), {"bio": "Hello", field: value})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
@@ -506,7 +506,7 @@ def test_owner_cannot_give_themselves_privileges(owner, path, field, value):
 
 
 @pytest.mark.parametrize(("field", "value"), [("is_staff", False), ("is_verified", True), ("is_superuser", True)])
-def test_staff_without_permission_have_no_privileges_over_themselves(staff_with, field, value):
+def test_staff_without_permission_cannot_change_own_privileges(staff_with, field, value):
     client = staff_with()
     answer = client.patch(f"{URL}/me", {field: value})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
@@ -515,14 +515,14 @@ def test_staff_without_permission_have_no_privileges_over_themselves(staff_with,
 @pytest.mark.parametrize(
     ("field", "value"), [("is_active", False), ("is_verified", True), ("is_staff", True), ("name", "Ada")]
 )
-def test_staff_change_others(staff, owner, field, value):
+def test_staff_update_other_users(staff, owner, field, value):
     answer = staff.patch(url(owner), {field: value})
     assert (answer.status_code, answer.json()[field]) == (200, value)
     assert stored(owner)[field] == value
 
 
 @pytest.mark.parametrize("field", ["is_superuser", "id", "password", "version", "user_permissions", "deleted_at"])
-def test_staff_cannot_set_everything(staff, owner, field):
+def test_staff_cannot_set_protected_fields(staff, owner, field):
     before = stored(owner)
     answer = staff.patch(url(owner), {field: True})
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
@@ -540,7 +540,7 @@ def test_staff_cannot_make_themselves_superuser(staff):
     assert not stored(staff)["is_superuser"]
 
 
-def test_superuser_makes_a_superuser(superuser, owner):
+def test_superuser_grants_superuser_status(superuser, owner):
     answer = superuser.patch(url(owner), {"is_superuser": True})
     assert (answer.status_code, answer.json()["is_superuser"]) == (200, True)
 
@@ -550,14 +550,14 @@ def test_stranger_cannot_update_user(stranger, owner):
     assert stored(owner)["name"] is None
 
 
-def test_staff_without_permissions_see_no_other_user(staff_with, owner):
+def test_staff_without_permissions_cannot_access_other_users(staff_with, owner):
     client = staff_with()
     assert client.get(url(owner)).status_code == 404
     assert client.patch(url(owner), {"name": "Mallory"}).status_code == 404
     assert client.delete(url(owner)).status_code == 404
 
 
-def test_staff_who_may_view_cannot_change(staff_with, owner):
+def test_staff_with_view_permission_cannot_change_users(staff_with, owner):
     client, before = staff_with("view_user"), stored(owner)
     assert client.get(url(owner)).status_code == 200
     assert client.patch(url(owner), {"name": "Mallory"}).status_code == 403
@@ -566,26 +566,26 @@ def test_staff_who_may_view_cannot_change(staff_with, owner):
     assert stored(owner) == before
 
 
-def test_permissions_mean_nothing_without_staff(make_user, owner):
+def test_permissions_have_no_effect_without_staff_status(make_user, owner):
     client = Client(make_user())
     client.user.user_permissions.set(Permission.objects.all())
     assert client.get(url(owner)).status_code == 404
     assert client.get(URL).json()["total"] == 1
 
 
-def test_change_of_email_by_staff_unverifies(staff, make_user):
+def test_email_changed_by_staff_is_unverified(staff, make_user):
     user = make_user(is_verified=True)
     answer = staff.patch(f"{URL}/{user.pk}", {"email": "a.b+c@sub.example.co.uk"})
     assert (answer.json()["email"], answer.json()["is_verified"]) == ("a.b+c@sub.example.co.uk", False)
 
 
-def test_change_to_the_same_email_stays_verified(make_user):
+def test_unchanged_email_stays_verified(make_user):
     client = Client(make_user(is_verified=True))
     answer = client.patch(f"{URL}/me", {"email": client.user.email, "name": "Ada"})
     assert answer.json()["is_verified"] is True
 
 
-def test_staff_may_verify_the_email_they_set(staff, owner):
+def test_staff_can_verify_the_email_they_set(staff, owner):
     answer = staff.patch(url(owner), {"email": "new@example.com", "is_verified": True})
     assert answer.json()["is_verified"] is True
 
@@ -618,7 +618,7 @@ def test_staff_cannot_delete_or_restore_a_superuser(staff, superuser, make_user)
         ("patch", "", {"is_superuser": False}),
     ],
 )
-def test_last_superuser_cannot_be_lost(superuser, make_user, method, query, body):
+def test_last_active_superuser_cannot_be_deleted_or_demoted(superuser, make_user, method, query, body):
     make_user(is_superuser=True, is_active=False)
     make_user(is_superuser=True).delete()
     before = stored(superuser)
@@ -627,7 +627,7 @@ def test_last_superuser_cannot_be_lost(superuser, make_user, method, query, body
 
 
 @pytest.mark.parametrize("body", [{"is_active": False}, {"is_superuser": False}])
-def test_one_of_two_superusers_can_step_down(superuser, make_user, body):
+def test_one_of_two_superusers_can_be_demoted(superuser, make_user, body):
     make_user(is_superuser=True)
     assert superuser.patch(url(superuser), body).status_code == 200
 
@@ -645,12 +645,12 @@ def test_owner_cannot_delete_themselves(owner):
     assert owner.get(url(owner)).status_code == 200
 
 
-def test_delete_permission_is_needed_to_delete(staff_with, owner):
+def test_deletion_requires_delete_permission(staff_with, owner):
     assert staff_with("view_user", "add_user", "change_user").delete(url(owner)).status_code == 403
     assert staff_with("view_user", "delete_user").delete(url(owner)).status_code == 204
 
 
-def test_deleted_user_vanishes_with_their_stocks(staff, owner, make_stock):
+def test_deleting_a_user_deletes_their_stocks(staff, owner, make_stock):
     stock = make_stock(owner.user)
     answer = staff.delete(url(owner))
     assert (answer.status_code, answer.content) == (204, b"")
@@ -659,22 +659,22 @@ def test_deleted_user_vanishes_with_their_stocks(staff, owner, make_stock):
     assert staff.get(f"/api/v1/stocks?user_id={owner.user.pk}").json()["total"] == 0
 
 
-def test_deletion_leaves_other_stocks(staff, owner, stranger, make_stock):
+def test_deleting_a_user_keeps_stocks_of_others(staff, owner, stranger, make_stock):
     stock = make_stock(stranger.user)
     staff.delete(url(owner))
     assert stranger.get(f"/api/v1/stocks/{stock.pk}").json()["version"] == 1
 
 
-def test_restore_brings_back_the_user_and_the_stocks_that_went_with_them(staff, owner, make_stock):
-    kept, deleted_before = make_stock(owner.user), make_stock(owner.user)
+def test_restore_restores_the_user_and_the_stocks_deleted_with_them(staff, owner, make_stock):
+    live, deleted_before = make_stock(owner.user), make_stock(owner.user)
     staff.delete(f"/api/v1/stocks/{deleted_before.pk}")
     staff.delete(url(owner))
     answer = staff.post(f"{url(owner)}/restore")
     assert (answer.status_code, answer.json()["id"], answer.json()["version"]) == (200, owner.user.pk, 3)
-    assert [stock["id"] for stock in owner.get(url(owner)).json()["stocks"]] == [kept.pk]
+    assert [stock["id"] for stock in owner.get(url(owner)).json()["stocks"]] == [live.pk]
 
 
-def test_deletion_and_restoring_raise_the_version_of_the_stocks(staff, owner, make_stock):
+def test_deletion_and_restore_increment_versions_of_stocks(staff, owner, make_stock):
     stock = make_stock(owner.user)
     staff.delete(url(owner))
     staff.post(f"{url(owner)}/restore")
@@ -702,7 +702,7 @@ def test_delete_takes_a_constant_number_of_updates(staff, owner, make_stock):
     assert sorted(updated) == ['"stocks"', '"users"']
 
 
-def test_superuser_removes_a_user_for_good(superuser, owner, make_stock):
+def test_superuser_permanently_deletes_a_user(superuser, owner, make_stock):
     make_stock(owner.user)
     make_stock(owner.user).delete()
     assert superuser.delete(f"{url(owner)}?permanent=true").status_code == 204
@@ -712,34 +712,34 @@ def test_superuser_removes_a_user_for_good(superuser, owner, make_stock):
     assert superuser.post(f"{url(owner)}/restore").status_code == 404
 
 
-def test_staff_cannot_remove_for_good(staff, owner):
+def test_staff_cannot_permanently_delete_a_user(staff, owner):
     assert staff.delete(f"{url(owner)}?permanent=true").status_code == 403
     assert User.objects.filter(pk=owner.user.pk).exists()
 
 
-def test_permanent_false_deletes_softly(superuser, owner):
+def test_permanent_false_soft_deletes(superuser, owner):
     assert superuser.delete(f"{url(owner)}?permanent=false").status_code == 204
     assert User.all_objects.deleted().filter(pk=owner.user.pk).exists()
 
 
 @pytest.mark.parametrize("query", ["permanent=maybe", "permanent=", "permanant=true", f"reason={'x' * 201}"])
-def test_bad_parameter_deletes_no_user(superuser, owner, query):
+def test_invalid_parameter_deletes_no_user(superuser, owner, query):
     answer = superuser.delete(f"{url(owner)}?{query}")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [query.partition("=")[0]])
     assert User.objects.filter(pk=owner.user.pk).exists()
 
 
-# Oneself
+# The current user
 
 
-def test_me_is_the_callers_own_row(owner):
+def test_me_returns_the_current_user(owner):
     answer = owner.get(f"{URL}/me")
     assert answer.status_code == 200
     assert answer.json()["id"] == owner.user.pk
     assert set(FIELDS) <= set(answer.json())
 
 
-def test_me_returns_only_the_fields_asked_for(owner):
+def test_me_returns_only_the_requested_fields(owner):
     assert owner.get(f"{URL}/me?fields=name,id").json() == {"name": None, "id": owner.user.pk}
 
 
@@ -750,31 +750,31 @@ def test_me_can_be_changed(owner, method):
 
 
 @pytest.mark.parametrize("method", ["put", "patch"])
-def test_me_needs_a_login(anonymous, method):
+def test_me_requires_authentication(anonymous, method):
     assert getattr(anonymous, method)(f"{URL}/me", {"name": "Ada"}).status_code == 401
 
 
 @pytest.mark.parametrize("method", ["post", "delete"])
-def test_me_takes_no_other_method(superuser, method):
+def test_me_refuses_other_methods(superuser, method):
     answer = getattr(superuser, method)(f"{URL}/me")
     assert answer.status_code == 405
     assert User.objects.filter(pk=superuser.user.pk).exists()
 
 
-def test_namesakes_made_at_once_all_get_a_username(staff, make_user, monkeypatch):
+def test_concurrent_creation_with_one_name_gets_another_username(staff, make_user, monkeypatch):
     make_user(username="john-doe", email="john@example.com")
     names = iter(["john-doe", "john-doe", "john-doe-2"])
     monkeypatch.setattr(User.objects, "free_username", lambda name: next(names))
     assert staff.post(URL, {"name": "John Doe"}).json()["username"] == "john-doe-2"
 
 
-def test_superuser_may_say_that_a_new_address_is_verified(superuser, make_user):
+def test_superuser_can_verify_a_new_email(superuser, make_user):
     user = make_user(is_verified=True)
     body = {"email": "new@example.com", "is_verified": True}
     assert superuser.patch(f"/api/v1/users/{user.pk}", body).json()["is_verified"] is True
 
 
-def test_address_that_changes_in_bulk_is_unverified_and_the_same_one_is_not(make_user):
+def test_bulk_update_unverifies_only_changed_emails(make_user):
     same, other = make_user(is_verified=True), make_user(is_verified=True)
     User.objects.filter(pk=same.pk).update(email=same.email)
     User.objects.filter(pk=other.pk).update(email="new@example.com")

@@ -1,4 +1,4 @@
-"""A mail with a token goes out, and the token verifies the address it was sent to."""
+"""Registration mails a token that verifies the address."""
 
 import smtplib
 from datetime import timedelta
@@ -10,7 +10,7 @@ from django.utils import timezone
 from conftest import mailed_token
 from users.models import User
 
-pytestmark = pytest.mark.django_db(transaction=True)  # mails leave when the transaction is committed
+pytestmark = pytest.mark.django_db(transaction=True)  # mails are sent when the transaction is committed
 
 PERSON = {"username": "ada", "email": "ada@example.com", "password": "analytical-engine-1843", "name": "Ada"}
 
@@ -25,7 +25,7 @@ def verify(client, token):
     return client.post("/api/v1/auth/verify-email", {"token": token})
 
 
-def test_mail_has_text_and_html_with_the_token_and_the_origin_of_the_settings(token, settings):
+def test_mail_contains_the_token_and_app_url_as_text_and_html(token, settings):
     [message] = mail.outbox
     assert message.to == ["ada@example.com"]
     for body in (message.body, message.alternatives[0].content):
@@ -40,7 +40,7 @@ def test_token_verifies_the_address_once(anonymous, token):
     assert verify(anonymous, token).json()["errors"] == {"token": ["This token is invalid, used or expired."]}
 
 
-def test_token_is_dead_when_the_address_has_changed(anonymous, token):
+def test_token_is_invalid_after_an_address_change(anonymous, token):
     User.objects.filter(username="ada").update(email="other@example.com")
     assert verify(anonymous, token).status_code == 400
 
@@ -57,7 +57,7 @@ def test_forged_token_verifies_nothing(anonymous, forged):
     assert verify(anonymous, forged).status_code == 400
 
 
-def test_mail_server_that_is_down_does_not_lose_the_account(anonymous, monkeypatch):
+def test_registration_succeeds_without_a_mail_server(anonymous, monkeypatch):
     def refuse(*args):
         raise smtplib.SMTPServerDisconnected
 

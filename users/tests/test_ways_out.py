@@ -1,4 +1,4 @@
-"""After each way out, the very next request is refused: by access token, by refresh token, by browser session."""
+"""Events that end sessions take effect on the next request, by access token, refresh token or cookie."""
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -9,11 +9,11 @@ from users.mail_tokens import RESET_PASSWORD, mail_token
 from users.models import Session, User
 from users.models.session import Device as SessionDevice
 
-NEW = "a-quite-different-one-8"
+NEW_PASSWORD = "a-quite-different-one-8"
 
 
 class Device:
-    """Signed in both ways, as the same person."""
+    """A user's API client and browser, both signed in."""
 
     def __init__(self, user):
         self.program, self.browser = Client(), Client()
@@ -59,17 +59,17 @@ def end_all_sessions(device, user, superuser):
 
 
 def change_password(device, user, superuser):
-    body = {"current_password": PASSWORD, "new_password": NEW}
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     assert Client(user).post("/api/v1/auth/change-password", body).status_code == 204
 
 
 def reset_password(device, user, superuser):
-    body = {"token": mail_token(RESET_PASSWORD, user), "new_password": NEW}
+    body = {"token": mail_token(RESET_PASSWORD, user), "new_password": NEW_PASSWORD}
     assert Client().post("/api/v1/auth/reset-password", body).status_code == 204
 
 
 def set_password_in_the_shell(device, user, superuser):
-    user.set_password(NEW)
+    user.set_password(NEW_PASSWORD)
     user.save()
 
 
@@ -98,7 +98,7 @@ def purge(device, user, superuser):
     assert superuser.delete(f"/api/v1/users/{user.pk}?permanent=true").status_code == 204
 
 
-WAYS = [
+END_EVENTS = [
     log_out, end_each_session, end_all_sessions, change_password, reset_password, set_password_in_the_shell,
     assign_a_hash_in_the_shell, deactivate, deactivate_in_the_shell,
     deactivate_in_bulk, delete, purge,
@@ -106,48 +106,48 @@ WAYS = [
 
 
 @pytest.mark.parametrize("use", [Device.access, Device.refresh, Device.browse])
-@pytest.mark.parametrize("way_out", WAYS)
-def test_next_request_is_refused(device, user, superuser, way_out, use):
+@pytest.mark.parametrize("end_event", END_EVENTS)
+def test_ended_session_is_refused_on_the_next_request(device, user, superuser, end_event, use):
     assert use(device).status_code == 200
     if use is Device.refresh:
         device = Device(user)
-    way_out(device, user, superuser)
+    end_event(device, user, superuser)
     assert use(device).status_code == 401
 
 
 @pytest.mark.parametrize("use", [Device.access, Device.refresh, Device.browse])
-@pytest.mark.parametrize("way_out", [deactivate, deactivate_in_the_shell, deactivate_in_bulk])
-def test_reactivation_revives_no_session(device, user, superuser, way_out, use):
-    way_out(device, user, superuser)
+@pytest.mark.parametrize("end_event", [deactivate, deactivate_in_the_shell, deactivate_in_bulk])
+def test_reactivation_restores_no_session(device, user, superuser, end_event, use):
+    end_event(device, user, superuser)
     User.objects.filter(pk=user.pk).update(is_active=True)
     assert use(device).status_code == 401
 
 
-@pytest.mark.parametrize("way_out", [change_password, end_all_sessions, deactivate])
-def test_others_stay_signed_in(device, user, superuser, make_user, way_out):
+@pytest.mark.parametrize("end_event", [change_password, end_all_sessions, deactivate])
+def test_sessions_of_other_users_stay_valid(device, user, superuser, make_user, end_event):
     other = Device(make_user(password=PASSWORD))
-    way_out(device, user, superuser)
+    end_event(device, user, superuser)
     assert [other.access().status_code, other.browse().status_code, other.refresh().status_code] == [200] * 3
 
 
-def test_logout_by_token_leaves_the_browser_signed_in(device):
+def test_logout_by_token_keeps_the_browser_session(device):
     device.program.post("/api/v1/auth/logout")
     assert device.browse().status_code == 200
 
 
-def test_logout_on_the_page_ends_the_session_of_the_cookie_for_good(device):
-    kept = device.browser.cookies["sessionid"].value
+def test_logout_page_ends_the_cookie_session_permanently(device):
+    cookie = device.browser.cookies["sessionid"].value
     device.browser.post("/api/logout")
-    device.browser.cookies["sessionid"] = kept
+    device.browser.cookies["sessionid"] = cookie
     assert device.browse().status_code == 401
 
 
-def test_logout_in_the_admin_does_too(superuser):
+def test_admin_logout_ends_the_cookie_session_permanently(superuser):
     browser = Client()
     browser.force_login(superuser.user)
-    kept = browser.cookies["sessionid"].value
+    cookie = browser.cookies["sessionid"].value
     browser.post("/admin/logout/")
-    browser.cookies["sessionid"] = kept
+    browser.cookies["sessionid"] = cookie
     assert browser.get("/api/v1/users/me").status_code == 401
 
 
@@ -156,7 +156,7 @@ def test_anonymous_is_refused(anonymous, path):
     assert anonymous.post(f"/api/v1/auth/{path}", {}).status_code == 401
 
 
-def test_browser_session_needs_a_csrf_token_to_write(user):
+def test_browser_session_requires_a_csrf_token_to_write(user):
     browser = Client()
     browser.handler.enforce_csrf_checks = True
     browser.force_login(user)
@@ -176,15 +176,15 @@ def test_browser_session_is_exchanged_for_tokens(device):
     assert program.post("/api/v1/auth/refresh", {"refresh_token": answer.json()["refresh_token"]}).status_code == 200
 
 
-def test_only_a_browser_session_is_exchanged(owner, anonymous):
+def test_token_exchange_requires_a_browser_session(owner, anonymous):
     assert [owner.post("/api/v1/auth/token").status_code, anonymous.post("/api/v1/auth/token").status_code] == [401] * 2
 
 
-def test_browser_login_is_a_session_among_the_others(device):
+def test_browser_login_is_listed_as_a_session(device):
     assert device.browser.get("/api/v1/auth/sessions").json()["total"] == 2
 
 
-def test_every_login_in_the_same_browser_leaves_one_session(user):
+def test_repeated_login_in_one_browser_keeps_one_session(user):
     browser = Client()
     for _ in range(3):
         browser.force_login(user)
@@ -197,26 +197,26 @@ def test_authentication_costs_one_query(device, signed_in, django_assert_num_que
         getattr(device, signed_in).get("/api/v1/users/me")
 
 
-def test_login_that_runs_while_the_password_changes_opens_no_session(user):
-    seen = User.objects.get(pk=user.pk)
-    user.set_password(NEW)
+def test_login_during_a_password_change_opens_no_session(user):
+    loaded = User.objects.get(pk=user.pk)
+    user.set_password(NEW_PASSWORD)
     user.save()
-    assert Session.objects.start(seen, SessionDevice(None, "")) is None
+    assert Session.objects.start(loaded, SessionDevice(None, "")) is None
 
 
-def test_login_that_runs_while_the_person_is_deactivated_opens_no_session(user):
-    seen = User.objects.get(pk=user.pk)
+def test_login_during_deactivation_opens_no_session(user):
+    loaded = User.objects.get(pk=user.pk)
     User.objects.filter(pk=user.pk).update(is_active=False)
-    assert Session.objects.start(seen, SessionDevice(None, "")) is None
+    assert Session.objects.start(loaded, SessionDevice(None, "")) is None
 
 
-def test_session_that_has_just_ended_gives_no_other_one(user):
+def test_ended_session_cannot_start_another(user):
     ended = Session.objects.start(user, SessionDevice(None, ""))
     Session.objects.sign_out_user(user)
     assert Session.objects.start(user, SessionDevice(None, ""), by=ended) is None
 
 
-def test_django_itself_does_not_believe_the_cookie_of_an_ended_session(user):
+def test_ended_session_is_unauthenticated_in_django_requests(user):
     browser = Client()
     browser.force_login(user)
     Session.objects.sign_out_user(user)
@@ -225,7 +225,7 @@ def test_django_itself_does_not_believe_the_cookie_of_an_ended_session(user):
     assert not async_to_sync(request.auser)().is_authenticated
 
 
-def test_better_hash_of_the_same_password_ends_no_session(device, user, settings):
+def test_password_rehash_keeps_sessions(device, user, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
     login = {"username": user.username, "password": PASSWORD}
     assert Client().post("/api/v1/auth/login", login).status_code == 200
@@ -233,8 +233,10 @@ def test_better_hash_of_the_same_password_ends_no_session(device, user, settings
     assert [device.access().status_code, device.browse().status_code] == [200, 200]
 
 
-def test_mail_of_the_reset_resets(anonymous, user, mailoutbox):
+def test_mailed_token_resets_the_password(anonymous, user, mailoutbox):
     mail.queue_password_reset(user)
-    body = {"token": mailed_token(), "new_password": NEW}
+    body = {"token": mailed_token(), "new_password": NEW_PASSWORD}
     assert anonymous.post("/api/v1/auth/reset-password", body).status_code == 204
-    assert anonymous.post("/api/v1/auth/login", {"username": user.username, "password": NEW}).status_code == 200
+    assert (
+        anonymous.post("/api/v1/auth/login", {"username": user.username, "password": NEW_PASSWORD}).status_code == 200
+    )
