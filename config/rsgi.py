@@ -7,6 +7,7 @@ RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -94,6 +95,8 @@ class Application:
         loop.add_signal_handler(signal.SIGTERM, self._drain, loop)  # instead of Granian's, which stops at once
         courier.start()
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: garbage collections need not visit it
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let clients close idle connections first: a request that is sent while we close one would be lost."""

@@ -7,15 +7,16 @@ import orjson
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.db import connections, models, router
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils import timezone
 
 from records import context
+from records.db.compiled import CompilableQuerySet
 from records.db.expressions import AnyOf
 from records.models.changes import Change
 
 
-class AuditEntryQuerySet(QuerySet["AuditEntry"]):
+class AuditEntryQuerySet(CompilableQuerySet["AuditEntry"]):
     _db: str | None
 
     #: One statement inserts any number of entries, which are passed as one parameter.

@@ -4,12 +4,15 @@ import logging
 import os
 import re
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 CONNECTION_FAILED = "08000"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -58,6 +61,24 @@ def _sqlite_state(name: str, message: str) -> str:
         return next((state for start, state in SQLITE_MESSAGES.items() if re.match(start, message)), "")
     # The name of an extended code starts with that of the primary code: SQLITE_READONLY_DIRECTORY.
     return SQLITE_STATES.get("_".join(name.split("_")[:2]), "")
+
+
+def read_with_reconnect(connection: Any, read: Callable[[], R]) -> R:
+    """Return the result of `read`; if it finds that the connection of an earlier request is dead, reconnect and repeat.
+
+    This replaces Django's `SELECT 1` before the first statement of a request. `read` must not change anything.
+    """
+    is_unchecked = connection.health_check_enabled and not connection.health_check_done
+    if not is_unchecked or connection.connection is None or connection.in_atomic_block:
+        return read()
+    connection.health_check_done = True
+    try:
+        return read()
+    except (OperationalError, InterfaceError):
+        if connection.is_usable():
+            raise
+        connection.close()
+        return read()
 
 
 def is_read_only(connection: BaseDatabaseWrapper) -> bool:

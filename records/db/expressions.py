@@ -1,18 +1,29 @@
-"""Expressions that pass any number of values in a single query parameter."""
+"""Expressions that Django lacks."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from django.db.models import BooleanField, F, Field, Func, JSONField
+from django.db.models import BooleanField, F, Field, Func, IntegerField, JSONField, QuerySet, Subquery
 
 
 def _json(value: Any) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+class RowCount(Subquery):
+    """The number of rows of a query; at most `limit` rows are read."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) matching)"
+    output_field = IntegerField()
+
+    def __init__(self, queryset: QuerySet[Any], limit: int | None = None) -> None:
+        keys = queryset.order_by().values("pk")
+        super().__init__(keys if limit is None else keys[:limit])
+
+
 class AnyOf(Func):
-    """True if the column has one of these values. `__in` needs a parameter for each, and SQLite limits their number."""
+    """True if the column has one of these values, in a single parameter: SQLite limits their number."""
 
     output_field = BooleanField()
 
@@ -42,7 +53,10 @@ class IsDistinctFrom(Func):
 
 
 class Mapped(Func):
-    """Map the values of a column to other values, as `field` stores them. Values without a mapping become null."""
+    """Map the values of a column to other values, as `field` stores them, in a single parameter.
+
+    Values without a mapping become null.
+    """
 
     def __init__(self, column: str, values: Mapping[Any, Any], field: "Field[Any, Any]") -> None:
         super().__init__(F(column), output_field=field)

@@ -10,6 +10,7 @@ from django.db import NotSupportedError, connections, models, router, transactio
 from django.db.models import Exists, F, OuterRef, ProtectedError, Value
 from django.utils import timezone
 
+from records.db.compiled import CompilableQuerySet
 from records.db.expressions import AnyOf, IsDistinctFrom
 from records.models.changes import Change, rows_purged
 from records.models.relations import Column, protects_target, record_references
@@ -20,7 +21,7 @@ from records.models.values import as_json, as_stored
 RowValues = dict[Any, tuple[Any, tuple[Any, ...]]]
 
 
-class RecordQuerySet(models.QuerySet[Any]):
+class RecordQuerySet(CompilableQuerySet[Any]):
     model: Any
     _db: str | None
 

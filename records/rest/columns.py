@@ -4,6 +4,7 @@ Reads select columns into dictionaries, without model instances and serializers.
 the columns by its fields.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -46,9 +47,12 @@ def api_names(model: type[models.Model]) -> dict[str, str]:
 
 
 def select_columns(
-    queryset: QuerySet[Any], serializer_class: Any, names: list[str] | None = None
+    queryset: QuerySet[Any], serializer_class: Any, names: list[str] | None = None, annotations: Iterable[str] = ()
 ) -> QuerySet[Any, dict[str, Any]]:
-    """Return the rows as dictionaries of the columns behind these names of the response, by default all."""
+    """Return the rows as dictionaries of the columns behind these names of the response, by default all.
+
+    `annotations` are names of annotations of `queryset` to select in addition.
+    """
     columns: dict[str, Any] = dict(api_columns(serializer_class))
     selected = list(columns) if names is None else names
     if issubclass(queryset.model, SoftDeletable):
@@ -56,7 +60,7 @@ def select_columns(
     renamed: dict[str, Any] = {name: F(columns[name]) for name in selected if columns[name] != name}
     if "is_deleted" in selected:
         renamed["is_deleted"] = ExpressionWrapper(Q(deleted_at__isnull=False), BooleanField())
-    rows: QuerySet[Any, dict[str, Any]] = queryset.annotate(**renamed).values(*selected)
+    rows: QuerySet[Any, dict[str, Any]] = queryset.annotate(**renamed).values(*selected, *annotations)
     return rows
 
 

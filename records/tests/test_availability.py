@@ -5,8 +5,9 @@ import os
 import sqlite3
 from pathlib import Path
 
+import psycopg2
 import pytest
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, OperationalError, connection, connections
 from django.test import Client as Browser
 
 from conftest import Client
@@ -269,3 +270,71 @@ def test_constraint_violation_is_400(staff):
 
 def test_full_sqlstate_takes_precedence_over_its_class():
     assert UNAVAILABLE["57014"] != UNAVAILABLE["57"]
+
+
+# Connections that died between two requests
+
+
+@pytest.fixture
+def next_request(transactional_db, owner):
+    """Return a function that requests the owner's row as the first request does on a connection of an earlier one."""
+
+    def request(method="get", path="/api/v1/users/me", body=None):
+        connection.close_if_unusable_or_obsolete()  # as at the start of each request
+        assert not connection.health_check_done
+        return getattr(owner, method)(path, body)
+
+    return request
+
+
+def kill_connection():
+    own_id = connection.connection.info.backend_pid
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [own_id])
+    other.close()
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("get", "/api/v1/users/me", None),
+        ("patch", "/api/v1/users/me", {"age": 30}),
+        ("post", "/api/v1/auth/login", {"username": "x", "password": "y"}),
+    ],
+)
+def test_dead_connection_is_replaced(next_request, method, path, body):
+    expected = next_request(method, path, body).status_code
+    kill_connection()
+    assert next_request(method, path, body).status_code == expected
+    assert next_request().status_code == 200
+
+
+def test_living_connection_is_not_checked_before_a_read(next_request, monkeypatch):
+    monkeypatch.setattr(connection, "is_usable", lambda: pytest.fail("The connection is checked."))
+    assert next_request().status_code == 200
+
+
+@only_postgresql
+def test_database_that_stays_away_is_503(next_request, monkeypatch):
+    assert next_request().status_code == 200
+    kill_connection()
+    monkeypatch.setattr(connection, "get_new_connection", fail_to_connect)
+    assert_unavailable(next_request(), "reached")
+
+
+def fail_to_connect(params):
+    raise psycopg2.OperationalError("connection refused")
+
+
+def test_failing_read_is_not_repeated_on_a_living_connection(next_request):
+    statements = []
+
+    def fail(execute, sql, params, many, context):
+        statements.append(sql)
+        raise OperationalError("canceling statement due to statement timeout")
+
+    with connection.execute_wrapper(fail):
+        assert_unavailable(next_request())
+    assert len(statements) == 1

@@ -28,6 +28,8 @@ class AnonymousAPIUser(AnonymousUser):
 class AccessTokenAuthentication(BaseAuthentication):
     """Authenticate `Authorization: Bearer <access token>` by one query for session and user."""
 
+    sessions = Session.objects.compiled().alive().with_now().select_related("user")
+
     def authenticate(self, request: Request) -> tuple[User, Session] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
@@ -36,8 +38,7 @@ class AccessTokenAuthentication(BaseAuthentication):
             claims = read_access_token(token.decode("ascii"))
         except (jwt.InvalidTokenError, UnicodeDecodeError):
             raise AuthenticationFailed(INVALID) from None
-        alive = Session.objects.alive().with_now().select_related("user")
-        session = alive.filter(pk=claims.session_id, user_id=claims.user_id).first()
+        session = self.sessions.filter(pk=claims.session_id, user_id=claims.user_id).first()
         if session is None:
             raise AuthenticationFailed(ENDED)
         if not claims.is_current(session.now):

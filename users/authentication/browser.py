@@ -22,6 +22,7 @@ from users.models.session import Device, Session
 
 #: Key of the session cookie under which the id of the users.Session is stored.
 SESSION_ROW = "session"
+SESSIONS = Session.objects.compiled().alive().select_related("user")
 
 
 class BrowserSessionMiddleware(AuthenticationMiddleware):
@@ -36,7 +37,7 @@ class BrowserSessionMiddleware(AuthenticationMiddleware):
 def _browser_user(request: HttpRequest) -> User | AnonymousUser:
     session = None
     if key := request.session.get(SESSION_ROW):
-        session = Session.objects.alive().select_related("user").filter(pk=key).first()
+        session = SESSIONS.filter(pk=key).first()
     request.login_session = session  # type: ignore[attr-defined]
     return session.user if session else AnonymousUser()
 

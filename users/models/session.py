@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
-from django.db.models import QuerySet
 from django.utils.crypto import constant_time_compare
 
 from records.audit.models import AuditEntry
 from records.db.clock import DatabaseNow
+from records.db.compiled import CompilableQuerySet
 from records.models.changes import Change
 from users.events import record_event
 
@@ -41,7 +41,7 @@ def _users() -> Any:
     return model.objects
 
 
-class SessionQuerySet(QuerySet["Session"]):
+class SessionQuerySet(CompilableQuerySet["Session"]):
     def alive(self) -> Self:
         """Return the sessions that neither ended nor expired, of users who may use the service."""
         return self.filter(revoked_at=None, expires_at__gt=DatabaseNow(), user__is_active=True, user__deleted_at=None)

@@ -12,8 +12,9 @@ from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from records.db.compiled import compiled_rows
 from records.rest.columns import api_columns, select_columns, serializer_for
-from records.rest.pagination import RowCount, selected_fields
+from records.rest.pagination import selected_fields
 from records.rest.views import REASON_PARAMETER, SoftDeletableViewSet
 from users.confirmation import confirmed_password_hash
 from users.filters import UserFilterSet
@@ -82,10 +83,10 @@ class UserViewSet(SoftDeletableViewSet):
 
     def _holdings(self, user_id: int) -> dict[str, Any]:
         model: Any = User._meta.get_field("stocks").related_model
-        holdings = model.objects.visible_to(self.request.user).filter(owner_id=user_id)
+        holdings = compiled_rows(model.objects).visible_to(self.request.user).filter(owner_id=user_id)
         serializer_class = serializer_for(model)
-        selected = select_columns(holdings.order_by("id"), serializer_class).annotate(stocks_total=RowCount(holdings))
-        stocks = list(selected.values(*api_columns(serializer_class), "stocks_total")[:MAX_STOCKS])
+        counted = holdings.with_count("stocks_total").order_by("id")
+        stocks = list(select_columns(counted, serializer_class, annotations=["stocks_total"])[:MAX_STOCKS])
         totals = [stock.pop("stocks_total") for stock in stocks]
         return {"stocks": stocks, "stocks_total": totals[0] if totals else 0}
 
@@ -123,7 +124,7 @@ class UserViewSet(SoftDeletableViewSet):
     def me(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show or change your own row."""
         self.kwargs["id"] = str(request.user.pk)
-        own = User.objects.filter(pk=request.user.pk)
+        own = self.live_rows().filter(pk=request.user.pk)
         if request.method in {"PUT", "PATCH"}:
             return self.update_row(own, partial=True)
         return Response(self.get_row(own, selected_fields(request.query_params, MeSerializer)))

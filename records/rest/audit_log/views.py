@@ -61,7 +61,8 @@ class AuditEntryViewSet(ReadOnlyViewSet):
     def get_queryset(self) -> QuerySet[Any]:
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
-        return AuditEntry.objects.visible_to(self.request.user)
+        visible: QuerySet[Any] = self.live_rows().visible_to(self.request.user)
+        return visible
 
     def required_verb(self) -> str | None:
         return "change" if self.action in {"undo", "undo_request"} else None
@@ -161,7 +162,7 @@ class HistoryViewSet(AuditEntryViewSet):
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
         model = self.resource.queryset.model
-        entries = AuditEntry.objects.of_row(model, self.row_key)
+        entries: QuerySet[Any] = self.live_rows().of_row(model, self.row_key)
         if self.may_view_rows or model.owned_by in {None, model._meta.pk.attname}:
             return entries
         # Entries from before a change of owner belong to the former owner.

@@ -5,23 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
-from django.db.models import IntegerField, QuerySet, Subquery
+from django.db.models import QuerySet
 
 #: Rows up to which lists are counted exactly, where the database can estimate.
 MAX_EXACT_COUNT = 10_000
 #: Values of the parameter `count`.
 COUNTS = ("exact", "estimated", "none")
-
-
-class RowCount(Subquery):
-    """The number of rows of a query; at most `limit` rows are read."""
-
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) matching)"
-    output_field = IntegerField()
-
-    def __init__(self, queryset: QuerySet[Any], limit: int | None = None) -> None:
-        keys = queryset.order_by().values("pk")
-        super().__init__(keys if limit is None else keys[:limit])
 
 
 def estimated_count(queryset: QuerySet[Any]) -> int:

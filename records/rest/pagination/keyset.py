@@ -4,15 +4,17 @@ Technique: https://use-the-index-luke.com/no-offset.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cache
 from typing import Any, Self
 
 from django.core import signing
 from django.db.models import BooleanField, F, Func, Model, Q, QuerySet, Value
 from rest_framework.exceptions import ValidationError
 
+from records.db.compiled import Parameter, ParametrizedExpression
 from records.http.hints import did_you_mean, excerpt
 
 #: Other names of sort keys.
@@ -33,6 +35,7 @@ class Key:
     def reversed(self) -> Self:
         return replace(self, descending=not self.descending)
 
+    @cache  # noqa: B019 — there are few keys, and equal expressions are compared faster if they are the same
     def ordering(self) -> Any:
         column = F(self.name)
         if not self.field.null:
@@ -85,15 +88,28 @@ def _sortable_name(name: str, sortable: Collection[str]) -> str:
     raise ValidationError({"sort_by": [f"Cannot sort by '{excerpt(name)}'.{hint} Known: {', '.join(sortable)}."]})
 
 
-class RowComparison(Func):
+class RowComparison(ParametrizedExpression, Func):
     """`(a, b) > (1, 2)`, which reads one range of an index over (a, b); the equivalent with OR does not."""
 
     output_field = BooleanField()
 
     def __init__(self, keys: list[Key], values: list[Any], operator: str) -> None:
         columns = [F(key.name) for key in keys]
-        super().__init__(*columns, *(Value(value, key.field) for key, value in zip(keys, values, strict=True)))
-        self.operator = operator
+        operands = [
+            Parameter(value.index, key.field) if isinstance(value, Parameter) else Value(value, key.field)
+            for key, value in zip(keys, values, strict=True)
+        ]
+        super().__init__(*columns, *operands)
+        self.keys, self.key_values, self.operator = keys, values, operator
+
+    def shape(self) -> Hashable:
+        return (*self.keys, self.operator)
+
+    def values(self) -> list[Any]:
+        return self.key_values
+
+    def with_values(self, values: Sequence[Any]) -> Self:
+        return type(self)(self.keys, list(values), self.operator)
 
     def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
         parts = [compiler.compile(expression) for expression in self.source_expressions]

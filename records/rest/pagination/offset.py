@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework.exceptions import NotFound, ValidationError
 
-from records.rest.pagination.counting import Counter, RowCount, Total
+from records.rest.pagination.counting import Counter, Total
 from records.rest.pagination.page import ListQuery, Page
 from records.rest.pagination.parameters import MAX_OFFSET, MAX_PAGE_SIZE, read_integer, refuse_together
 
@@ -56,11 +56,10 @@ def _read_window(query: ListQuery, offset: int, size: int, *, parameter: str) ->
         message = f"Rows beyond {MAX_OFFSET:,} are reached with cursor= (see links.next of its answers)."
         raise ValidationError({parameter: [message]})
     counter = Counter(query.queryset, query.count)
-    selected = query.select(query.queryset.order_by(*(key.ordering() for key in query.keys)))
-    if counter.limit != 0:
-        count = RowCount(query.queryset, counter.limit)
-        selected = selected.annotate(**{TOTAL: count}).values(*query.names, TOTAL)
-    rows = list(selected[offset : offset + size + 1])
+    is_counted = counter.limit != 0
+    matching: Any = query.queryset.with_count(TOTAL, counter.limit) if is_counted else query.queryset
+    ordered = matching.order_by(*(key.ordering() for key in query.keys))
+    rows = list(query.select(ordered, *([TOTAL] if is_counted else []))[offset : offset + size + 1])
     if not rows and offset and parameter == "page":
         raise NotFound("This page is past the end of the list.")
     counted = [row.pop(TOTAL, 0) for row in rows]

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import QueryDict
 
+from records.db.compiled import CompilableQuerySet
 from records.rest.columns import select_columns
 from records.rest.pagination.counting import Total
 from records.rest.pagination.keyset import Key
@@ -15,7 +16,7 @@ from records.rest.pagination.keyset import Key
 class ListQuery:
     """The rows of a list and what the request selects of them."""
 
-    queryset: QuerySet[Any]
+    queryset: CompilableQuerySet[Any]
     serializer_class: Any
     #: Fields of the response to read.
     names: list[str]
@@ -24,8 +25,8 @@ class ListQuery:
     #: The parameter `count`, "" if it was not sent.
     count: str
 
-    def select(self, rows: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        return select_columns(rows, self.serializer_class, self.names)
+    def select(self, rows: QuerySet[Any], *annotations: str) -> QuerySet[Any, dict[str, Any]]:
+        return select_columns(rows, self.serializer_class, self.names, annotations)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
+from records.db.compiled import compiled_rows
 from records.db.text import validate_line
 from records.exceptions import ConflictError
 from records.models import SoftDeletable
@@ -106,9 +107,12 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
         if getattr(self, "swagger_fake_view", False):
             none: models.QuerySet[Any] = self.model.objects.none()
             return none
-        rows = self.model.all_objects.deleted() if self.lists_deleted() else self.model.objects.all()
+        rows = compiled_rows(self.model.all_objects).deleted() if self.lists_deleted() else self.live_rows()
         visible: models.QuerySet[Any] = rows.visible_to(self.request.user)
         return visible
+
+    def live_rows(self) -> Any:
+        return compiled_rows(self.model.objects)
 
     def row_id(self) -> Any:
         return parse_id(self.model, self.kwargs[self.lookup_url_kwarg])
@@ -165,7 +169,7 @@ class RecordViewSet(ReadOnlyViewSet):
         self.require_body()
         with transaction.atomic():
             self.perform_create(serializer)
-            row = self.get_row(self.model.objects.filter(pk=serializer.instance.pk))
+            row = self.get_row(self.live_rows().filter(pk=serializer.instance.pk))
         location = reverse(f"{self.model._meta.model_name}-detail", kwargs={"id": serializer.instance.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
@@ -194,7 +198,7 @@ class RecordViewSet(ReadOnlyViewSet):
             serializer.is_valid(raise_exception=True)
             self.require_body()
             self.perform_update(serializer)
-            return Response(self.get_row(self.model.objects.filter(pk=instance.pk)))
+            return Response(self.get_row(self.live_rows().filter(pk=instance.pk)))
 
     def perform_update(self, serializer: Any) -> None:
         serializer.save(**({} if serializer.partial else serializer.with_defaults(serializer.validated_data)))
@@ -235,11 +239,11 @@ class SoftDeletableViewSet(RecordViewSet):
         Rows that were deleted with this one are restored too. A row that is not deleted stays unchanged.
         """
         StrictSerializer(data=request.data).is_valid(raise_exception=True)
-        rows = self.model.all_objects if self.may_see_deleted() else self.model.objects
+        rows = compiled_rows(self.model.all_objects) if self.may_see_deleted() else self.live_rows()
         with transaction.atomic():
             instance = self.lock_row(rows.visible_to(request.user))
             try:
                 instance.restore()
             except ModelValidationError as error:
                 raise ConflictError(error.messages[0]) from None
-            return Response(self.get_row(self.model.objects.filter(pk=instance.pk)))
+            return Response(self.get_row(self.live_rows().filter(pk=instance.pk)))
