@@ -20,6 +20,7 @@ from django.core import mail
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
+from records.rest.pagination.counting import recent_estimates
 from stocks.models import Stock
 from users.access_tokens import access_token
 from users.delivery import courier, deliver_due
@@ -69,6 +70,7 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _fresh_cache():
     cache.clear()
+    recent_estimates.clear()
 
 
 #: Modules that take longest, in seconds of a worker's time or of waiting.

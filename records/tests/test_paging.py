@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from records.rest.pagination import counting
 
@@ -215,6 +216,30 @@ def test_estimate_is_consistent_with_the_page(owner, stock_ids, monkeypatch, est
     monkeypatch.setattr(counting, "estimated_count", lambda queryset: estimate)
     body = owner.get(f"{STOCKS}?{query}&count=estimated").json()
     assert body["total"] == (total if can_estimate else 5)
+
+
+@pytest.mark.skipif(not can_estimate, reason="SQLite counts every list.")
+def test_estimate_is_reused_for_a_few_seconds(owner, stranger, stock_ids, make_stock, monkeypatch):
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 3)
+    clock = [100.0]
+    monkeypatch.setattr(counting.time, "monotonic", lambda: clock[0])
+    for _ in range(4):
+        make_stock(stranger.user)
+
+    def statements(client, query="size=1"):
+        with CaptureQueriesContext(connection) as queries:
+            body = client.get(f"{STOCKS}?{query}").json()
+        assert body["total_is_estimate"] is ("count=exact" not in query)
+        return [query["sql"].split()[0] for query in queries if "FROM \"stocks\"" in query["sql"]]
+
+    assert statements(owner) == ["SELECT", "EXPLAIN"]
+    assert statements(owner) == statements(owner, "size=1&count=estimated") == ["SELECT"]
+    assert statements(owner, "size=2&page=2") == ["SELECT"]
+    # Another filter, another caller, or an exact count: the estimate is not theirs.
+    assert statements(owner, "size=1&price__gt=0") == statements(stranger) == ["SELECT", "EXPLAIN"]
+    assert statements(owner, "size=1&count=exact") == ["SELECT"]
+    clock[0] += counting.REUSE_SECONDS
+    assert statements(owner) == ["SELECT", "EXPLAIN"]
 
 
 def test_default_count_is_exact_up_to_the_limit(owner, stock_ids, monkeypatch):

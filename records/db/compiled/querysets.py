@@ -1,6 +1,6 @@
 """The query set that records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Self, TypeVar
@@ -43,6 +43,11 @@ class CompilableQuerySet(QuerySet[M]):
         clone = self._chain()
         clone._recording = Recording(self._chain())
         return clone
+
+    @property
+    def recorded_query(self) -> Hashable | None:
+        """Equal for query sets with the same operations and values; None if an operation was not recorded."""
+        return self._recording and (self._recording.root, self._recording.shape, self._recording.values)
 
     def with_count(self, name: str, limit: int | None = None) -> Self:
         """Annotate each row with the number of rows of this query set; at most `limit` are counted."""
