@@ -106,11 +106,6 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 100)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are processors, because some tests wait for a server or for a timeout."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
-
-
 def _call_in_large_frame(function, *arguments):
     return function(*arguments)
 
@@ -184,7 +179,9 @@ def staff_with(make_user):
 
     def make(*codenames: str) -> Client:
         user = make_user(is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        link = User.user_permissions.through
+        permissions = Permission.objects.filter(codename__in=codenames)
+        link.objects.bulk_create(link(user=user, permission=permission) for permission in permissions)
         return Client(user)
 
     return make

@@ -8,6 +8,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 
 import environ  # noqa: F401
 import psycopg2  # noqa: F401
@@ -29,8 +30,20 @@ os.environ.clear()
 os.environ.update(environment)
 sys.argv = command
 sys.path[0] = "" if command[0] == "-c" else folder
-if command[0] == "-c":
-    sys.argv = ["-c", *command[2:]]
-    exec(command[1], {"__name__": "__main__"})
-else:
-    runpy.run_path(command[0], run_name="__main__")
+code: object = 0
+try:
+    if command[0] == "-c":
+        sys.argv = ["-c", *command[2:]]
+        exec(command[1], {"__name__": "__main__"})
+    else:
+        runpy.run_path(command[0], run_name="__main__")
+except SystemExit as error:
+    code = error.code
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+except BaseException:
+    traceback.print_exc()
+    code = 1
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code if isinstance(code, int) else int(code is not None))  # without tearing down what is shared by the forks

@@ -230,7 +230,7 @@ def test_estimate_is_reused_for_a_few_seconds(owner, stranger, stock_ids, make_s
         with CaptureQueriesContext(connection) as queries:
             body = client.get(f"{STOCKS}?{query}").json()
         assert body["total_is_estimate"] is ("count=exact" not in query)
-        return [query["sql"].split()[0] for query in queries if "FROM \"stocks\"" in query["sql"]]
+        return [query["sql"].split()[0] for query in queries if 'FROM "stocks"' in query["sql"]]
 
     assert statements(owner) == ["SELECT", "EXPLAIN"]
     assert statements(owner) == statements(owner, "size=1&count=estimated") == ["SELECT"]
