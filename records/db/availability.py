@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, Error, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,12 @@ def read_with_reconnect(connection: Any, read: Callable[[], R]) -> R:
     This replaces Django's `SELECT 1` before the first statement of a request. `read` must not change anything.
     """
     is_unchecked = connection.health_check_enabled and not connection.health_check_done
-    if not is_unchecked or connection.connection is None or connection.in_atomic_block:
+    if not is_unchecked or connection.connection is None or not connection.get_autocommit():
         return read()
     connection.health_check_done = True
     try:
         return read()
-    except (OperationalError, InterfaceError):
+    except Error:
         if connection.is_usable():
             raise
         connection.close()

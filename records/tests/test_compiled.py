@@ -1,5 +1,7 @@
 """Statements that are compiled once return what Django's own statements return, and to the same callers only."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,8 +10,11 @@ from itertools import chain
 import pytest
 from django.core.exceptions import FieldError
 from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Count, DecimalField, Exists, F, FilteredRelation, OuterRef, Q, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
 from django.db.transaction import TransactionManagementError
+from django.utils import timezone
 
 from records.db.compiled import compiled_rows, statements
 from records.db.compiled.statements import StatementCache
@@ -63,6 +68,9 @@ CONDITIONS = {
     "list of times": [{"created_at__in": [BEFORE, AFTER]}],
     "list of booleans": [{"is_active__in": [True]}, {"is_active__in": [False]}],
     "empty list": [{"name__in": []}],
+    "list with null": [{"name__in": ["AAPL", None]}, {"name__in": [None, "AAPL"]}, {"name__in": [None]}],
+    "exact in any case": [{"name__iexact": "aapl"}, {"name__iexact": "BRK.B"}],
+    "empty value": [{"name": ""}, {"name__gt": ""}],
     "relation": [{"owner__age": 30}, {"owner__age": 31}, {"owner__age__gte": 3}],
     "pattern": [{"name__icontains": "a"}, {"name__icontains": "%"}, {"name__startswith": "B"}],
     "transform": [{"name__lower": "aapl"}, {"name__lower": "x"}],
@@ -136,6 +144,74 @@ def test_values_share_a_statement_and_shapes_do_not(stocks, compilations):
     assert len(compilations) == len(set(compilations)) == 7
 
 
+def test_expressions_that_django_calls_equal_are_not_confused(stocks):
+    for expressions in (
+        [F("quantity") / 2, F("quantity") / 2.0],
+        [Value(1), Value(True), Value(1.0)],
+        [Cast("price", DecimalField(max_digits=15, decimal_places=n)) for n in (0, 2)],
+        [F("name")[0:1], F("name")[0:4]],
+        [RawSQL("1", ()), RawSQL("2", ())],
+    ):
+        for expression in expressions:
+            rows = stocks.annotate(answer=expression).order_by("id").values_list("answer", flat=True)
+            plain = Stock.all_objects.annotate(answer=expression).order_by("id").values_list("answer", flat=True)
+            assert list(map(repr, rows)) == list(map(repr, plain))
+    order = F("id").asc()
+    first, last = stocks.order_by(order).first(), stocks.order_by("id").last()
+    order.reverse_ordering()
+    assert (first, last) == (stocks.order_by("id").first(), stocks.order_by(order).first())
+
+
+def test_time_zone_of_the_first_query_is_not_kept(stocks):
+    Stock.all_objects.update(created_at=datetime(2024, 2, 29, 23, tzinfo=UTC))
+    for zone, day in (("UTC", 29), ("Asia/Tokyo", 1), ("UTC", 29)):
+        with timezone.override(zone):
+            assert len(stocks.filter(created_at__day=day)) == 6
+
+
+def test_list_that_changes_after_the_filter_spoils_no_statement(stocks):
+    names = ["AAPL"]
+    for make in (lambda: stocks.filter(name__in=names), lambda: stocks.filter(Q(name__in=names))):
+        for change in ("BRK.B", None):
+            names[:] = ["AAPL"]
+            rows = make()
+            names.append(change)
+            list(rows)
+            assert {stock.name for stock in stocks.filter(name__in=["BRK.B"])} == {"BRK.B"}
+            assert {stock.name for stock in stocks.filter(Q(name__in=["^GSPC"]))} == {"^GSPC"}
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda rows: rows.filter(("name", "AAPL"), ("price", Decimal("1.5"))).order_by("id"),
+        lambda rows: rows.values("owner_id").annotate(held=Count("id")).filter(held__gte=3).order_by("owner_id"),
+        lambda rows: rows.select_for_update(of=["self"]).order_by("id"),
+        lambda rows: rows.annotate(holder=FilteredRelation("owner")).filter(holder__age=30).order_by("id"),
+        lambda rows: rows.order_by("-id").order_by().order_by("id"),
+        lambda rows: rows.order_by("id")[:4].all()[1:3],
+    ],
+)
+def test_unusual_operation_returns_what_django_returns(stocks, derive):
+    with transaction.atomic():
+        assert list(derive(stocks)) == list(derive(stocks)) == list(derive(Stock.all_objects.all()))
+
+
+def test_slice_is_not_recorded_twice(stocks):
+    assert len(Stock.all_objects.order_by("id")[:2].compiled()[:1]) == 1
+
+
+def test_first_without_an_order_is_first_by_key(stocks):
+    assert stocks.order_by("-name").order_by().first() == Stock.all_objects.order_by("id").first()
+
+
+def test_copies_are_independent_of_the_shared_rows(stocks):
+    matching = stocks.filter(name="AAPL")
+    for copied in (copy.deepcopy(matching), pickle.loads(pickle.dumps(matching))):
+        assert [list(copied), copied.count(), copied.filter(quantity=7).count()] == [list(matching), 2, 0]
+    assert len(compiled_rows(Stock.all_objects)) == 6
+
+
 def test_pages_share_a_statement(stocks, compilations):
     assert [len(stocks.order_by("id")[start : start + 2]) for start in (0, 2, 4, 6)] == [2, 2, 2, 0]
     assert len(compilations) == 1
@@ -164,7 +240,11 @@ def test_cache_keeps_the_statements_that_were_used_last(stocks, compilations, mo
     for name in ("name", "price", "name", "quantity", "name", "price"):
         list(stocks.filter(**{name: 1}))
     assert len(cache) == 2
-    assert [shape[0][1][0] for shape in compilations] == ["name", "price", "quantity", "price"]
+    [condition] = {shape[0][0] for shape in compilations}
+    assert (condition, [shape[0][1][2][0] for shape in compilations]) == (
+        "filter",
+        ["name", "price", "quantity", "price"],
+    )
 
 
 def test_lock_outside_a_transaction_is_refused_each_time(transactional_db, make_user, make_stock):

@@ -10,6 +10,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from records.db.compiled import compiled_rows
 from users.access_tokens import read_access_token
 from users.models import Session, User
 
@@ -28,8 +29,6 @@ class AnonymousAPIUser(AnonymousUser):
 class AccessTokenAuthentication(BaseAuthentication):
     """Authenticate `Authorization: Bearer <access token>` by one query for session and user."""
 
-    sessions = Session.objects.compiled().alive().with_now().select_related("user")
-
     def authenticate(self, request: Request) -> tuple[User, Session] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
@@ -38,7 +37,8 @@ class AccessTokenAuthentication(BaseAuthentication):
             claims = read_access_token(token.decode("ascii"))
         except (jwt.InvalidTokenError, UnicodeDecodeError):
             raise AuthenticationFailed(INVALID) from None
-        session = self.sessions.filter(pk=claims.session_id, user_id=claims.user_id).first()
+        alive = compiled_rows(Session.objects).alive().with_now().select_related("user")
+        session = alive.filter(pk=claims.session_id, user_id=claims.user_id).first()
         if session is None:
             raise AuthenticationFailed(ENDED)
         if not claims.is_current(session.now):

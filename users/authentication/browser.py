@@ -15,6 +15,7 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
 from records import context
+from records.db.compiled import compiled_rows
 from records.db.text import printable
 from records.http.client_address import client_address
 from users.models import User
@@ -22,7 +23,6 @@ from users.models.session import Device, Session
 
 #: Key of the session cookie under which the id of the users.Session is stored.
 SESSION_ROW = "session"
-SESSIONS = Session.objects.compiled().alive().select_related("user")
 
 
 class BrowserSessionMiddleware(AuthenticationMiddleware):
@@ -37,7 +37,7 @@ class BrowserSessionMiddleware(AuthenticationMiddleware):
 def _browser_user(request: HttpRequest) -> User | AnonymousUser:
     session = None
     if key := request.session.get(SESSION_ROW):
-        session = SESSIONS.filter(pk=key).first()
+        session = compiled_rows(Session.objects).alive().select_related("user").filter(pk=key).first()
     request.login_session = session  # type: ignore[attr-defined]
     return session.user if session else AnonymousUser()
 

@@ -43,7 +43,7 @@ class ProviderView(PublicView):
     def get_client(self, provider: str) -> Any:
         client = registry().create_client(provider)
         if client is None:
-            raise NotFound(f"Nobody can sign in through '{excerpt(provider)}' here.")
+            raise NotFound(f"Sign-in through '{excerpt(provider)}' is not configured.")
         return client
 
     def failure_page(self, provider: str, error: Exception, status: int, detail: str) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""Shapes of conditions: what is left of their operands without the values."""
+"""Shapes: what is left of the arguments of operations without the values."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from datetime import date, datetime
@@ -6,7 +6,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Expression, F, Q, Subquery
+from django.db.models import BooleanField, Expression, ExpressionWrapper, F, Q
+from django.db.models.expressions import OrderBy
+
+from records.db.clock import DatabaseNow
 
 #: Values of an `__in` lookup up to which its statement is kept. Each number of values has its own statement.
 MAX_ITEMS = 20
@@ -26,8 +29,8 @@ class Parameter(Expression):
         self.index = index
         self.column = column
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
-        return "%s", [self]
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        return "%s", (self,)
 
 
 class ParametrizedExpression(Expression):
@@ -44,39 +47,62 @@ class ParametrizedExpression(Expression):
         raise NotImplementedError
 
 
-def shape_of(operand: Any, values: list[Any]) -> Hashable:
-    """Return the shape of an operand of a condition, and append its values to `values`."""
+def condition_shape(operand: Any, values: list[Any]) -> Hashable:
+    """Return the shape of a condition or of an operand in it, and append its values to `values`."""
     kind: Any = type(operand)
     if kind in PARAMETER_TYPES:
         values.append(operand)
-        return str(kind.__name__)
-    if operand is None or kind is bool:
-        return ("literal", operand)
-    if kind is list or kind is tuple:
-        if not 0 < len(operand) <= MAX_ITEMS:
-            raise NotRecordableError
-        return ("list", *[shape_of(item, values) for item in operand])
+        return ("parameter", kind)
     if isinstance(operand, Q):
-        return (operand.connector, operand.negated, *[_child_shape(child, values) for child in operand.children])
+        children = [
+            (child[0], condition_shape(child[1], values))
+            if isinstance(child, tuple)
+            else condition_shape(child, values)
+            for child in operand.children
+        ]
+        return (operand.connector, operand.negated, *children)
+    if kind is list or kind is tuple:
+        # Without None, which Django leaves out of a list, and without expressions.
+        kinds = {type(item) for item in operand}
+        if not 0 < len(operand) <= MAX_ITEMS or not (kinds <= PARAMETER_TYPES or kinds == {bool}):
+            raise NotRecordableError
+        return ("list", *[condition_shape(item, values) for item in operand])
     if isinstance(operand, ParametrizedExpression):
         values.extend(operand.values())
         return (kind, operand.shape())
-    if isinstance(operand, Expression | F) and not isinstance(operand, Subquery):
-        return operand  # equal expressions have the same SQL and the same values
+    return literal_shape(operand)
+
+
+def literal_shape(argument: Any) -> Hashable:
+    """Return the shape of an argument that has no values: all of it is a part of the shape.
+
+    Django's equality of expressions is no substitute: expressions with different SQL may be equal.
+    """
+    kind = type(argument)
+    if argument is None or kind in {str, bool, int}:
+        return (kind, argument)
+    if kind is tuple:
+        return (kind, *map(literal_shape, argument))
+    if kind is F:
+        return (kind, argument.name)
+    if kind is DatabaseNow:
+        return (kind,)
+    if kind is OrderBy:
+        order = (argument.descending, argument.nulls_first, argument.nulls_last)
+        return (kind, literal_shape(argument.expression), *order)
+    if kind is ExpressionWrapper and type(argument.output_field) is BooleanField:
+        values: list[Any] = []
+        shape = condition_shape(argument.expression, values)
+        if not values:
+            return (kind, shape)
     raise NotRecordableError
 
 
-def _child_shape(child: Any, values: list[Any]) -> Hashable:
-    return (child[0], shape_of(child[1], values)) if isinstance(child, tuple) else shape_of(child, values)
-
-
 def with_parameters(operand: Any, parameters: Iterator[Parameter]) -> Any:
-    """Return an operand with parameters instead of its values, in the order of `shape_of`."""
+    """Return a condition with parameters instead of its values, in the order of `condition_shape`."""
     kind = type(operand)
     if kind in PARAMETER_TYPES:
-        return next(parameters)
-    if kind is list or kind is tuple:
-        return [with_parameters(item, parameters) for item in operand]
+        return _next(parameters)
     if isinstance(operand, Q):
         children = [
             (child[0], with_parameters(child[1], parameters))
@@ -85,6 +111,14 @@ def with_parameters(operand: Any, parameters: Iterator[Parameter]) -> Any:
             for child in operand.children
         ]
         return Q.create(children, operand.connector, operand.negated)
+    if kind is list or kind is tuple:
+        return [with_parameters(item, parameters) for item in operand]
     if isinstance(operand, ParametrizedExpression):
-        return operand.with_values([next(parameters) for _ in operand.values()])
+        return operand.with_values([_next(parameters) for _ in operand.values()])
     return operand
+
+
+def _next(parameters: Iterator[Parameter]) -> Parameter:
+    for parameter in parameters:
+        return parameter
+    raise NotRecordableError  # the caller has changed a list since

@@ -11,7 +11,7 @@ from django.db.models.query import ValuesIterable
 
 from records.db.availability import read_with_reconnect
 from records.db.compiled.parameters import NotRecordableError
-from records.db.compiled.recording import CONDITIONS, Recording
+from records.db.compiled.recording import Recording
 from records.db.compiled.statements import statements
 from records.db.expressions import RowCount
 
@@ -19,13 +19,14 @@ M = TypeVar("M", bound=Model)
 
 
 def compiled_rows(manager: Manager[Any]) -> Any:
-    """Return all rows of a manager as a query set whose statements are compiled once."""
-    return _root(manager).all()
+    """Return all rows of a model's own manager as a query set whose statements are compiled once."""
+    model: Any = manager.model
+    return _root(model, manager.name).all()
 
 
 @cache
-def _root(manager: Manager[Any]) -> Any:
-    rows: Any = manager.all()
+def _root(model: Any, manager: str) -> Any:
+    rows: Any = model._meta.managers_map[manager].all()
     return rows.compiled()
 
 
@@ -41,7 +42,8 @@ class CompilableQuerySet(QuerySet[M]):
         such as a filter by an unknown column, raises its error when the rows are read.
         """
         clone = self._chain()
-        clone._recording = Recording(self._chain())
+        if not self.query.is_sliced and not self.query.combinator:
+            clone._recording = Recording(self._chain())
         return clone
 
     @property
@@ -103,9 +105,8 @@ class CompilableQuerySet(QuerySet[M]):
     def _apply(self, name: str, /, *args: Any, **options: Any) -> Self:
         """Record an operation, or let Django apply it to the query if it cannot be recorded."""
         if self._recording is not None:
-            add = self._recording.with_condition if name in CONDITIONS else self._recording.with_operation
             try:
-                return self._with_recording(add(name, args, options))
+                return self._with_recording(self._recording.with_operation(name, args, options))
             except NotRecordableError:
                 pass
         rows: Self = getattr(super(CompilableQuerySet, self._unrecorded()), name)(*args, **options)
@@ -129,14 +130,22 @@ class CompilableQuerySet(QuerySet[M]):
     @property
     def query(self) -> Any:
         """The query, built by Django. All other operations read or change it."""
-        if self._recording is not None:
-            self._query = self._recording.replay().query
+        if (recording := self._recording) is not None:
+            self._query = recording.replay().query
             self._recording = None
         return QuerySet.query.fget(self)  # type: ignore[attr-defined]
 
     @query.setter
     def query(self, value: Any) -> None:
         QuerySet.query.fset(self, value)  # type: ignore[attr-defined]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied: Self = super(CompilableQuerySet, self._unrecorded()).__deepcopy__(memo)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super(CompilableQuerySet, self._unrecorded()).__getstate__()
+        return state
 
     def _chain(self) -> Self:
         if self._recording is not None:

@@ -1,14 +1,20 @@
 """The operations that were recorded on a query set."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from records.db.compiled.parameters import NotRecordableError, Parameter, shape_of, with_parameters
+from records.db.compiled.parameters import (
+    NotRecordableError,
+    Parameter,
+    condition_shape,
+    literal_shape,
+    with_parameters,
+)
 
-#: Operations whose operands are values.
+#: Operations whose arguments hold values.
 CONDITIONS = frozenset({"filter", "exclude"})
 
 
@@ -24,30 +30,31 @@ class Recording:
     #: Offset and end of a slice, which is appended to the SQL of the statement.
     limits: tuple[int, int | None] | None = None
 
-    def with_condition(self, name: str, args: tuple[Any, ...], lookups: dict[str, Any]) -> Self:
-        """Add a `filter` or `exclude`. Raise NotRecordableError if an operand has no stable shape."""
-        values: list[Any] = []
-        shapes = [shape_of(operand, values) for operand in args]
-        shapes += [(lookup, shape_of(operand, values)) for lookup, operand in lookups.items()]
-        return self._with_operation((name, args, lookups), (name, *shapes), values)
-
     def with_operation(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Self:
-        """Add an operation without values: all its arguments are a part of the shape."""
-        return self._with_operation((name, args, options), (name, args, *options.items()))
-
-    def _with_operation(self, operation: Any, shape: Hashable, values: Sequence[Any] = ()) -> Self:
+        """Add an operation. Raise NotRecordableError if an argument has no stable shape."""
         if self.limits is not None:
             raise NotRecordableError
+        values: list[Any] = []
+        shape: Hashable
+        if name in CONDITIONS:
+            condition = Q(*args, **options)
+            args, options = (condition,), {}
+            shape = condition_shape(condition, values)
+        else:
+            shape = (*map(literal_shape, args), *[(key, literal_shape(option)) for key, option in options.items()])
         return replace(
             self,
-            operations=(*self.operations, operation),
-            shape=(*self.shape, shape),
+            operations=(*self.operations, (name, args, options)),
+            shape=(*self.shape, (name, shape)),
             values=(*self.values, *values),
         )
 
     @property
     def is_ordered(self) -> bool:
-        return self.root.ordered or any(name == "order_by" and args for name, args, _ in self.operations)
+        for name, args, _ in reversed(self.operations):
+            if name == "order_by":
+                return bool(args)
+        return self.root.ordered
 
     def replay(self) -> QuerySet[Any]:
         """Apply the operations to the root as Django does."""
@@ -62,8 +69,6 @@ class Recording:
     def _replay(self, convert: Callable[[Any], Any]) -> QuerySet[Any]:
         rows = self.root.all()  # the caller may change its query
         for name, args, options in self.operations:
-            if name in CONDITIONS:
-                args = tuple(map(convert, args))
-                options = {lookup: convert(operand) for lookup, operand in options.items()}
-            rows = getattr(rows, name)(*args, **options)
+            operands = [convert(operand) for operand in args] if name in CONDITIONS else args
+            rows = getattr(rows, name)(*operands, **options)
         return rows

@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet, FullResultSet, ValidationError
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.models import IntegerField, JSONField, lookups
-from django.db.models.expressions import ExpressionList
+from django.db.models.expressions import Col, ExpressionList
 from django.db.models.fields import related_lookups
+from django.db.models.functions import Lower, Upper
+from django.db.models.sql.where import WhereNode
 
-from records.db.compiled.parameters import NotRecordableError, Parameter
+from records.db.compiled.parameters import NotRecordableError, Parameter, ParametrizedExpression
 from records.db.compiled.recording import Recording
 
 #: Statements that are kept; the ones that were not used for the longest time make room for new ones.
@@ -33,10 +34,15 @@ class Statement:
             self.query = recording.with_parameters().query
             self.compiler = self.query.get_compiler(using)
             self.sql, params = self.compiler.as_sql()
-        except (EmptyResultSet, FullResultSet, TypeError, ValueError, ValidationError):
-            raise NotRecordableError from None  # an error that is not due to the parameters is raised again by Django
+        except DatabaseError:
+            raise
+        except Exception as error:  # due to the parameters, or to an invalid operation, which Django will refuse
+            raise NotRecordableError from error
         columns = dict(_parameter_columns(self.query.where))
         self.params = [_with_column(param, columns) if isinstance(param, Parameter) else param for param in params]
+        sent = {param.index for param in self.params if isinstance(param, Parameter)}
+        if sent != set(range(len(recording.values))):
+            raise NotRecordableError  # a lookup has made something else of a parameter
         self.compiler.connection = None  # which belongs to one thread
 
     def bind(self, recording: Recording, using: str) -> "BoundQuery":
@@ -79,15 +85,20 @@ def _with_column(parameter: Parameter, columns: dict[int, Any]) -> Parameter:
     return Parameter(parameter.index, column)
 
 
-def _parameter_columns(node: Any) -> Iterator[tuple[int, Any]]:
+def _parameter_columns(condition: Any) -> Iterator[tuple[int, Any]]:
     """Yield the index of each parameter of a condition with the field that converts its value.
 
-    Leave out the parameters of other lookups, whose SQL or conversion may depend on the value.
+    Raise NotRecordableError for a lookup whose SQL may depend on anything but its shape, such as the time zone. Leave
+    out the parameters of lookups whose SQL, or whose conversion, may depend on the value.
     """
-    for child in getattr(node, "children", ()):
-        if not isinstance(child, PARAMETER_LOOKUPS):
+    for child in condition.children:
+        if isinstance(child, WhereNode):
             yield from _parameter_columns(child)
-        elif not isinstance(column := child.lhs.output_field, JSONField):
+        elif isinstance(child, ParametrizedExpression):
+            continue  # its parameters know their columns
+        elif not isinstance(child, lookups.Lookup) or not isinstance(child.lhs, Col | Lower | Upper):
+            raise NotRecordableError
+        elif isinstance(child, PARAMETER_LOOKUPS) and not isinstance(column := child.lhs.output_field, JSONField):
             operands = child.rhs.get_source_expressions() if isinstance(child.rhs, ExpressionList) else [child.rhs]
             for operand in operands:
                 if isinstance(operand, Parameter):
@@ -100,7 +111,10 @@ def _converted(column: Any, value: Any, connection: Any) -> Any:
         minimum, maximum = connection.ops.integer_field_range(column.get_internal_type())
         if type(value) is not int or (minimum is not None and not minimum <= value <= maximum):
             raise NotRecordableError  # Django rounds fractions, and decides large numbers without the database
-    return column.get_db_prep_value(column.get_prep_value(value), connection=connection, prepared=True)
+    prepared = column.get_prep_value(value)
+    if prepared is None:
+        raise NotRecordableError  # which Django compares by IS NULL
+    return column.get_db_prep_value(prepared, connection=connection, prepared=True)
 
 
 class StatementCache:

@@ -111,11 +111,11 @@ class RowComparison(ParametrizedExpression, Func):
     def with_values(self, values: Sequence[Any]) -> Self:
         return type(self)(self.keys, list(values), self.operator)
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, tuple[Any, ...]]:  # type: ignore[override]
         parts = [compiler.compile(expression) for expression in self.source_expressions]
         half = len(parts) // 2
         columns, values = (", ".join(sql for sql, _ in side) for side in (parts[:half], parts[half:]))
-        return f"({columns}) {self.operator} ({values})", [param for _, params in parts for param in params]
+        return f"({columns}) {self.operator} ({values})", tuple(param for _, params in parts for param in params)
 
 
 @dataclass(frozen=True)
