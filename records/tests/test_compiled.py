@@ -189,6 +189,7 @@ def test_list_that_changes_after_the_filter_spoils_no_statement(stocks):
         lambda rows: rows.select_for_update(of=["self"]).order_by("id"),
         lambda rows: rows.annotate(holder=FilteredRelation("owner")).filter(holder__age=30).order_by("id"),
         lambda rows: rows.order_by("-id").order_by().order_by("id"),
+        lambda rows: rows.select_for_update(False, False, ("self",)).order_by("id"),
         lambda rows: rows.order_by("id")[:4].all()[1:3],
     ],
 )

@@ -53,7 +53,7 @@ class CompilableQuerySet(QuerySet[M]):
 
     def with_count(self, name: str, limit: int | None = None) -> Self:
         """Annotate each row with the number of rows of this query set; at most `limit` are counted."""
-        if self._recording is None:
+        if self._recording is None or self._recording.limits is not None:
             return self.annotate(**{name: RowCount(self, limit)})
         return self._apply("with_count", name, limit)
 
@@ -74,8 +74,8 @@ class CompilableQuerySet(QuerySet[M]):
     def select_related(self, *fields: Any) -> Self:
         return self._apply("select_related", *fields)
 
-    def select_for_update(self, **options: Any) -> Self:  # type: ignore[override]
-        rows: Any = self._apply("select_for_update", **options)
+    def select_for_update(self, *args: Any, **options: Any) -> Self:
+        rows: Any = self._apply("select_for_update", *args, **options)
         rows._for_write = True
         locked: Self = rows
         return locked
