@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from records import context
 from records.db.compiled import CompilableQuerySet
+from records.db.compiled.writes import SQL, WRITTEN_ROW
 from records.db.expressions import AnyOf
 from records.models.changes import Change
 
@@ -52,11 +53,30 @@ class AuditEntryQuerySet(CompilableQuerySet["AuditEntry"]):
         rows = [[_as_text(change.object_id), change.owner_id, change.changes] for change in changes]
         if not rows:
             return
-        recorded = context.recorded_action()
         connection = connections[self._db or router.db_for_write(self.model)]
         owner, values = self.ROWS[connection.vendor]
-        sql = self.INSERT.format(user_id=owner if recorded and recorded.by_owner else "NULL", rows=values)
-        shared = (
+        sql, params = self._statement(model, action, owner, values, outcome=outcome, user_id=user_id)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*params, orjson.dumps(rows).decode()])
+
+    record.alters_data = True  # type: ignore[attr-defined]
+
+    def statement_of_row(self, model: Any, action: str, change: Change) -> SQL:
+        """Return the statement that writes an entry as a part of the one that writes its row, on PostgreSQL."""
+        key = f'{WRITTEN_ROW}."{model._meta.pk.column}"'
+        owner = f'{WRITTEN_ROW}."{model._meta.get_field(model.owned_by).column}"' if model.owned_by else "NULL"
+        rows = f"CAST({key} AS text), CAST({owner} AS bigint), CAST(%s AS jsonb) FROM {WRITTEN_ROW}"
+        sql, params = self._statement(model, action, owner, rows)
+        return sql, [*params, orjson.dumps(change.changes).decode()]
+
+    def _statement(
+        self, model: Any, action: str, owner: str, rows: str, *, outcome: str = "success", user_id: int | None = None
+    ) -> tuple[str, list[Any]]:
+        """Return the INSERT of entries, and its parameters without those of `rows`."""
+        recorded = context.recorded_action()
+        connection = connections[self._db or router.db_for_write(self.model)]
+        sql = self.INSERT.format(user_id=owner if recorded and recorded.by_owner else "NULL", rows=rows)
+        return sql, [
             connection.ops.adapt_datetimefield_value(timezone.now()),
             recorded.action if recorded and action in self.RENAMABLE_ACTIONS else action,
             outcome,
@@ -64,11 +84,7 @@ class AuditEntryQuerySet(CompilableQuerySet["AuditEntry"]):
             model._meta.db_table,
             context.client_address(),
             context.request_id(),
-        )
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [*shared, orjson.dumps(rows).decode()])
-
-    record.alters_data = True  # type: ignore[attr-defined]
+        ]
 
     def of_row(self, model: type[models.Model], object_id: Any) -> Self:
         return self.filter(object_type=model._meta.db_table, object_id=str(object_id))

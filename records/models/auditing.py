@@ -1,10 +1,11 @@
 """Which columns are audited, and how their changes are announced to the audit log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from records.db.compiled.writes import SQL
 from records.db.expressions import AnyOf
-from records.models.changes import Change, rows_changed
+from records.models.changes import Change, row_written, rows_changed
 from records.models.ownership import OwnedModel
 from records.models.relations import Column
 from records.models.tracking import BOOKKEEPING
@@ -57,18 +58,30 @@ class AuditedModel(OwnedModel):
         return Change(key, owner_id, pairs)
 
     @classmethod
+    def log_statements(cls, action: str, change: Change, using: str) -> list[SQL]:
+        """Return the statements that write this change to the audit log as a part of the one that writes the row."""
+        responses: list[tuple[Any, Any]] = row_written.send(cls, action=action, change=change, using=using)
+        return [statement for _, statement in responses]
+
+    @classmethod
     def announce_creation(cls, rows: Sequence[Self], using: str) -> None:
         """Announce rows that were inserted, with the values that the database stored."""
-        fields = [field for field in cls.audited_fields() if field.name != "created_at"]
+        fields = cls.audited_fields()
         cls._read_expressions(rows, [field.attname for field in fields], using)
-        cls.announce("create", [row._creation(fields) for row in rows], using)
+        changes = []
+        for row in rows:
+            row.note_stored(column.attname for column in cls._meta.concrete_fields)
+            row.note_written({field.attname: as_stored(field, getattr(row, field.attname)) for field in fields})
+            changes.append(cls.creation_of(row.stored_row.values))
+        cls.announce("create", changes, using)
 
-    def _creation(self, fields: Iterable[Column]) -> Change:
-        values = {field.attname: as_stored(field, getattr(self, field.attname)) for field in fields}
-        self.note_stored(column.attname for column in self._meta.concrete_fields)
-        self.note_written(values)
-        pairs = {name: [None, as_json(value)] for name, value in values.items() if value not in (None, "")}
-        return Change(self.pk, self.owner_pk, pairs)
+    @classmethod
+    def creation_of(cls, values: Mapping[str, Any]) -> Change:
+        """Return the change of a row that was created with these values."""
+        names = [field.attname for field in cls.audited_fields() if field.name != "created_at"]
+        pairs = {name: [None, as_json(values[name])] for name in names if values[name] not in (None, "")}
+        owner_id = values.get(cls.owned_by) if cls.owned_by else None
+        return Change(values.get(cls._meta.pk.attname), owner_id, pairs)
 
     @classmethod
     def _read_expressions(cls, rows: Sequence[Self], names: list[str], using: str) -> None:

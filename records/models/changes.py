@@ -18,5 +18,8 @@ class Change(NamedTuple):
 
 #: Rows of the sender, a model, were written: `action` (str), `changes` (list of Change), `using` (database alias).
 rows_changed = Signal()
+#: A statement is about to write one row of the sender: `action`, `change`, `using`. Receivers return the SQL and the
+#: parameters of a statement to include in it; see `records.db.compiled.writes`. `rows_changed` is not sent then.
+row_written = Signal()
 #: Rows of the sender were purged: receivers erase the values that they keep of them. `keys` (list), `using`.
 rows_purged = Signal()

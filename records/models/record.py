@@ -1,12 +1,13 @@
 """The base of every stored row."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 from django.db import DatabaseError, connections, models, transaction
-from django.db.models import F
 
+from records.db.compiled import writes
 from records.models.auditing import AuditedModel
+from records.models.changes import Change
 from records.models.querysets import RecordQuerySet
 from records.models.relations import Column
 from records.models.tracking import BOOKKEEPING, is_changed
@@ -76,33 +77,52 @@ class Record(AuditedModel):
         alias = cast(str, using)
         is_new, is_open = self._state.adding or self.stored_row.is_new, connections[alias].in_atomic_block
         is_update = force_update or bool(update_fields) or not (self._state.adding or force_insert)
-        with transaction.atomic(using=alias, savepoint=False):
-            if is_update and not raw:
-                self._update_row(alias, update_fields)
-                existed = True
-            else:
-                existed = self._insert_or_overwrite(alias, raw=raw, cls=cls, force_insert=bool(force_insert))
+        if is_update and not raw:
+            self._update_row(alias, update_fields)
+            existed = True
+        else:
+            existed = self._insert_or_overwrite(alias, raw=raw, force_insert=bool(force_insert))
         self.note_transaction(alias, is_open=is_open, is_new=is_new)
         return existed
 
-    def _insert_or_overwrite(self, using: str, *, raw: bool, cls: Any, force_insert: bool) -> bool:
+    def _insert_or_overwrite(self, using: str, *, raw: bool, force_insert: bool) -> bool:
         """Insert the row, or save the values over the row with the same key; return True if that row existed."""
-        may_exist = self.pk is not None and not force_insert and (raw or not self._meta.pk.has_default())
-        stored = type(self).all_objects.using(using).filter(pk=self.pk).first() if may_exist else None
-        if stored is None:
-            super()._save_table(raw=raw, cls=cls, force_insert=True, using=using)  # type: ignore[misc]
-            self.announce_creation([self], using)
+        if self.pk is None or force_insert or (self._meta.pk.has_default() and not raw):
+            self._insert_row(using, raw=raw)
             return False
-        for field in self._meta.concrete_fields:
-            if field.name not in {"created_at", *BOOKKEEPING}:
-                setattr(stored, field.attname, getattr(self, field.attname))
-        if raw:
-            stored._save_fixture(self, using)
-        else:
-            stored.save(using=using)
+        with transaction.atomic(using=using, savepoint=False):
+            stored = type(self).all_objects.using(using).filter(pk=self.pk).first()
+            if stored is None:
+                self._insert_row(using, raw=raw)
+                return False
+            for field in self._meta.concrete_fields:
+                if field.name not in {"created_at", *BOOKKEEPING}:
+                    setattr(stored, field.attname, getattr(self, field.attname))
+            if raw:
+                stored._save_fixture(self, using)
+            else:
+                stored.save(using=using)
         self.__dict__.update({name: getattr(stored, name) for name in ("created_at", *BOOKKEEPING)})
         self._set_stored(stored.stored_row)
         return True
+
+    def _insert_row(self, using: str, *, raw: bool) -> None:
+        """Insert the row and announce it."""
+        key = self._meta.pk
+        if self.pk is None:
+            self.pk = key.get_pk_value_on_save(self)
+        fields = [field for field in self._meta.concrete_fields if not field.generated]
+        values = {
+            field: getattr(self, field.attname) if raw else field.pre_save(self, add=True)
+            for field in fields
+            if field is not key or self.pk is not None
+        }
+        write = writes.insert(type(self), values, using)
+        row = cast(dict[str, Any], self._write(write, values, "create", self.creation_of, using))
+        self.pk = row[key.attname]
+        if writes.has_expressions(values):
+            self.__dict__.update(row)
+        self.note_written(row)
 
     def _save_fixture(self, fixture: "Record", using: str) -> None:
         """Save, and take over the times and the version of the fixture's row, unless the stored version is higher.
@@ -131,66 +151,81 @@ class Record(AuditedModel):
         return {name: getattr(self, name) for name in before} if is_changed else before
 
     def _update_row(self, using: str, update_fields: Iterable[str] | None) -> None:
-        """Write columns of a stored row by one UPDATE, and announce the change."""
+        """Write columns of a stored row and announce the change. Only columns that differ from the row are written."""
         values = self._values_to_write(update_fields)
-        stamps = {field.name: values.pop(field) for field in list(values) if field.name in BOOKKEEPING}
-        row = self._row(using)
-        before = self._update_if_unchanged(row, values, stamps)
-        is_current = before is not None
-        if before is None:
-            before = self._update_locked(row, values, stamps)
-        after = self._written_values(row, values)
-        pairs = [(before[field.attname], after[field.attname]) for field in values]
-        change = self.change_of(
-            self.pk, self.owner_pk, list(values), [old for old, _ in pairs], [new for _, new in pairs]
-        )
-        self.announce(self.audit_action(values), [change] if change else [], using)
-        # Columns that were not read again may be of an older version: then the version of all of them is unknown.
-        self.note_written(before | after | {"version": self.version if is_current else None})
-
-    def _update_if_unchanged(
-        self, row: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Write the values if the row still has the version that was read.
-
-        Return the old values, or None if the row has another version or not all of them were read.
-        """
         stored = self.stored_row.values
-        before = {field.attname: stored[field.attname] for field in values if field.attname in stored}
-        version = stored.get("version")
-        if version is None or len(before) < len(values) or not _update(row.filter(version=version), values, stamps):
-            return None
-        self.version = version + 1
-        return before
+        version, audited = stored.get("version"), [field for field in values if field.name not in BOOKKEEPING]
+        row = None
+        if version is not None and all(field.attname in stored for field in audited):
+            row = self._update(using, values, stored, version)
+        if row is None:
+            with transaction.atomic(using=using, savepoint=False):
+                before = self._locked_row(using)
+                row = self._update(using, _without_equal(values, before), before) or before
+            self._take_over(row)
+        if writes.has_expressions(values):
+            self.__dict__.update({field.attname: row[field.attname] for field in values})
+        self.version = row["version"]
+        self.note_written(row)
 
-    def _update_locked(
-        self, row: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Lock the row, write the values that differ, and remove the others from `values`; return the old values."""
-        names = [field.attname for field in values]
-        before = row.select_for_update(no_key=True).values("version", *names).first()
-        if before is None:
+    def _take_over(self, row: Mapping[str, Any]) -> None:
+        """Set the columns that have not been changed here to what others have written since."""
+        for name, old in self.stored_row.values.items():
+            if name in self.__dict__ and self.__dict__[name] == old != row[name]:
+                setattr(self, name, row[name])
+
+    def _update(
+        self, using: str, values: dict[Column, Any], before: Mapping[str, Any], version: int | None = None
+    ) -> dict[str, Any] | None:
+        """Write these values and announce how they differ from `before`; return the row.
+
+        Return None if there is nothing to write, or if the row does not have this version.
+        """
+        audited = [field for field in values if field.name not in BOOKKEEPING]
+        if not audited:
+            return None
+
+        def describe(after: Mapping[str, Any]) -> Change | None:
+            pairs = [(before[field.attname], after[field.attname]) for field in audited]
+            olds, news = zip(*pairs, strict=True)
+            return self.change_of(self.pk, self.owner_pk, audited, olds, news)
+
+        write = writes.update(type(self), self.pk, values, using, version)
+        return self._write(write, values, self.audit_action(audited), describe, using)
+
+    def _write(
+        self,
+        write: writes.RowWrite,
+        values: Mapping[Column, Any],
+        action: str,
+        describe: Callable[[Mapping[str, Any]], Change | None],
+        using: str,
+    ) -> dict[str, Any] | None:
+        """Run the write and announce the change that `describe` makes of the stored row; return that row.
+
+        Both take one statement if the database can do that and the values are no expressions.
+        """
+        if writes.can_include_statements(using) and not writes.has_expressions(values):
+            change = describe({field.attname: as_stored(field, value) for field, value in values.items()})
+            return write.run(self.log_statements(action, change, using) if change else [])
+        with transaction.atomic(using=using, savepoint=False):
+            row = write.run()
+            if row is not None and (change := describe(row)):
+                self.announce(action, [change], using)
+        return row
+
+    def _locked_row(self, using: str) -> dict[str, Any]:
+        """Lock the row and return it."""
+        row: dict[str, Any] | None = self._row(using).select_for_update(no_key=True).values().first()
+        if row is None:
             raise RowGoneError(f"There is no {self._meta.verbose_name} {self.pk} any more: nothing was saved.")
-        version = before.pop("version")
-        for field in [field for field, value in values.items() if not is_changed(field, before, value)]:
-            del values[field]
-        if values:
-            _update(row, values, stamps)
-        self.version = version + bool(values)
-        return before
+        return row
 
     def _values_to_write(self, update_fields: Iterable[str] | None) -> dict[Column, Any]:
+        """Return the values of these columns and of `updated_at`. The database raises the version itself."""
         names = set(update_fields or self._column_names() - {"created_at"}) | BOOKKEEPING
         columns = [field for field in self._meta.concrete_fields if {field.name, field.attname} & names]
-        return {field: field.pre_save(self, add=False) for field in columns}
-
-    def _written_values(self, row: "models.QuerySet[Any]", values: dict[Column, Any]) -> dict[str, Any]:
-        """Return the values that the database now holds, by column; read them if expressions were written."""
-        if not any(hasattr(value, "resolve_expression") for value in values.values()):
-            return {field.attname: as_stored(field, value) for field, value in values.items()}
-        written: dict[str, Any] = row.values(*(field.attname for field in values)).get()
-        self.__dict__.update(written)
-        return written
+        return {field: field.pre_save(self, add=False) for field in columns if field.name != "version"}
 
     @classmethod
     def _column_names(cls) -> set[str]:
@@ -216,6 +251,8 @@ class Record(AuditedModel):
         return models.QuerySet(type(self), using=using).filter(pk=self.pk)
 
 
-def _update(rows: "models.QuerySet[Any]", values: dict[Column, Any], stamps: dict[str, Any]) -> int:
-    columns = {field.attname: value for field, value in values.items()}
-    return rows.update(**{**columns, **stamps, "version": F("version") + 1})
+def _without_equal(values: dict[Column, Any], stored: Mapping[str, Any]) -> dict[Column, Any]:
+    """Return the values that saving would change, besides those of bookkeeping."""
+    return {
+        field: value for field, value in values.items() if field.name in BOOKKEEPING or is_changed(field, stored, value)
+    }

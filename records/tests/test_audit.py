@@ -354,7 +354,10 @@ def test_save_costs_one_update_and_one_insert(stock):
     stock.price = Decimal(2)
     with CaptureQueriesContext(connection) as queries:
         stock.save()
-    assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "INSERT"]
+    in_one_statement = connection.vendor == "postgresql"
+    assert len(queries) == (1 if in_one_statement else 2)
+    assert 'UPDATE "stocks"' in queries[0]["sql"]
+    assert "INSERT INTO audit_log" in queries[-1]["sql"]
 
 
 def test_rolled_back_change_is_not_logged(stock):
@@ -367,7 +370,10 @@ def test_rolled_back_change_is_not_logged(stock):
 
 @pytest.mark.django_db(transaction=True)
 def test_change_is_rolled_back_if_logging_fails(stock, monkeypatch):
-    monkeypatch.setattr("records.audit.models.AuditEntryQuerySet.INSERT", "INSERT INTO nowhere")
+    monkeypatch.setattr(
+        "records.audit.models.AuditEntryQuerySet.INSERT",
+        "INSERT INTO nowhere SELECT %s, %s, %s, %s, %s, %s, %s, {rows}",
+    )
     stock.price = Decimal(2)
     with pytest.raises(DatabaseError):
         stock.save()

@@ -227,6 +227,7 @@ def test_write_protected_file_is_detected_as_read_only(db, tmp_path, monkeypatch
 
 
 @only_sqlite
+@pytest.mark.django_db(transaction=True)
 def test_full_disk_is_503(staff):
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA page_count")

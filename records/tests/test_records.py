@@ -23,7 +23,7 @@ def stored(row):
 
 def set_clause(queries):
     """Return the SET clause of the only UPDATE in `queries`."""
-    [sql] = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+    [sql] = [query["sql"] for query in queries if " SET " in query["sql"]]
     return sql.partition(" SET ")[2].partition(" WHERE ")[0]
 
 

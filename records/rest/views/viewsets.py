@@ -167,9 +167,8 @@ class RecordViewSet(ReadOnlyViewSet):
         serializer: Any = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         self.require_body()
-        with transaction.atomic():
-            self.perform_create(serializer)
-            row = self.get_row(self.live_rows().filter(pk=serializer.instance.pk))
+        self.perform_create(serializer)
+        row = self.written_row(serializer.instance)
         location = reverse(f"{self.model._meta.model_name}-detail", kwargs={"id": serializer.instance.pk})
         return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
@@ -183,6 +182,16 @@ class RecordViewSet(ReadOnlyViewSet):
         owner = self.model.owned_by
         has_owner = owner is None or owner == self.model._meta.pk.attname or owner in serializer.validated_data
         serializer.save(**({} if has_owner else {owner: self.request.user.pk}))
+
+    def written_row(self, instance: Any) -> dict[str, Any]:
+        """Return the fields of a row that was just written, as the statement returned them."""
+        columns = api_columns(self.get_serializer_class())
+        stored = instance.stored_row.values
+        if self.required_columns or not stored.keys() >= set(columns.values()):
+            return self.get_row(self.live_rows().filter(pk=instance.pk))
+        row = {name: stored[column] for name, column in columns.items()}
+        self.format_row(row)
+        return row
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.update_row(self.get_queryset(), partial=not self.put_replaces)
@@ -198,7 +207,7 @@ class RecordViewSet(ReadOnlyViewSet):
             serializer.is_valid(raise_exception=True)
             self.require_body()
             self.perform_update(serializer)
-            return Response(self.get_row(self.live_rows().filter(pk=instance.pk)))
+            return Response(self.written_row(instance))
 
     def perform_update(self, serializer: Any) -> None:
         serializer.save(**({} if serializer.partial else serializer.with_defaults(serializer.validated_data)))
