@@ -73,7 +73,6 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.staticfiles",
     "corsheaders",
-    "csp",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -90,7 +89,7 @@ MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
     "records.rest.rate_limits.RateLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "records.http.content_policy.ContentPolicyMiddleware",
     "records.http.bodies.UnreadBodyMiddleware",
     "records.http.limits.RequestLimitMiddleware",
     "records.http.static_files.StaticFilesMiddleware",
@@ -224,19 +223,17 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES
 SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)/?$", r"^ping/?$"]  # load balancers use plain HTTP
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
-    "DIRECTIVES": {
-        "default-src": ["'self'"],
-        "script-src": ["'self'"],
-        # Swagger UI and ReDoc create inline styles, and DRF's templates contain some.
-        "style-src": ["'self'", "'unsafe-inline'"],
-        "img-src": ["'self'", "data:"],
-        "font-src": ["'self'", "data:"],
-        "worker-src": ["'self'", "blob:"],
-        "object-src": ["'none'"],
-        "base-uri": ["'none'"],
-        "form-action": ["'self'"],
-        "frame-ancestors": ["'none'"],
-    },
+    "default-src": ["'self'"],
+    "script-src": ["'self'"],
+    # Swagger UI and ReDoc create inline styles, and DRF's templates contain some.
+    "style-src": ["'self'", "'unsafe-inline'"],
+    "img-src": ["'self'", "data:"],
+    "font-src": ["'self'", "data:"],
+    "worker-src": ["'self'", "blob:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
 }
 
 CORS_ALLOWED_ORIGINS = [
