@@ -1,5 +1,6 @@
 """Authentication of API requests by access tokens."""
 
+from functools import cache
 from typing import Any
 
 import jwt
@@ -26,6 +27,11 @@ class AnonymousAPIUser(AnonymousUser):
         return False
 
 
+@cache
+def _alive_sessions() -> Any:
+    return compiled_rows(Session.objects).alive().with_now().select_related("user")
+
+
 class AccessTokenAuthentication(BaseAuthentication):
     """Authenticate `Authorization: Bearer <access token>` by one query for session and user."""
 
@@ -37,8 +43,7 @@ class AccessTokenAuthentication(BaseAuthentication):
             claims = read_access_token(token.decode("ascii"))
         except (jwt.InvalidTokenError, UnicodeDecodeError):
             raise AuthenticationFailed(INVALID) from None
-        alive = compiled_rows(Session.objects).alive().with_now().select_related("user")
-        session = alive.filter(pk=claims.session_id, user_id=claims.user_id).first()
+        session = _alive_sessions().filter(pk=claims.session_id, user_id=claims.user_id).first()
         if session is None:
             raise AuthenticationFailed(ENDED)
         if not claims.is_current(session.now):
