@@ -43,7 +43,11 @@ class Statement:
         sent = {param.index for param in self.params if isinstance(param, Parameter)}
         if sent != set(range(len(recording.values))):
             raise NotRecordableError  # a lookup has made something else of a parameter
+        self.has_converters = bool(self._converters())
         self.compiler.connection = None  # which belongs to one thread
+
+    def _converters(self) -> Any:
+        return self.compiler.get_converters([column for column, _, _ in self.compiler.select])
 
     def bind(self, recording: Recording, using: str) -> "BoundQuery":
         """Return the query with the values of a recording. Raise NotRecordableError if a value does not fit."""
@@ -75,6 +79,8 @@ class BoundQuery:
         compiler = copy.copy(self._statement.compiler)
         compiler.connection = connections[using]
         compiler.as_sql = lambda *args, **options: (self._sql, self._params)
+        if not self._statement.has_converters:
+            compiler.get_converters = lambda columns: {}
         return compiler
 
 
