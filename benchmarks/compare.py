@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loads import CREATE, LIST, LOADS, NEW_STOCK, STOCK, VARYING, Targets, paths
-from measure import Load, LoadError, LoadResult, Measurement, measure, run_load, worker_memory
+from measure import Load, LoadError, LoadResult, Measurement, measure, run_load, wait_until_idle, worker_memory
 from postgres import PostgresServer, temporary_server
 from report import RESULTS, Contention, Measurements, Results, Snapshot, render
 from servers import (
@@ -41,8 +41,9 @@ from system import require_program
 DATABASE = "bench"
 CONNECTIONS = 8
 MORE_CONNECTIONS = (8, 64, 200)
-#: Duration of the measurements of latency. The server waits 10 s for a body: the slow ones last for a measurement.
 LATENCY_SECONDS = 5
+#: Long enough for the slow searches, and less than the 10 s that the server waits for a body.
+CONTENTION_SECONDS = 8
 STARTS = 3
 MEMORY_REQUESTS = 100_000
 #: Seconds after which the program serves no more requests to reach MEMORY_REQUESTS.
@@ -75,7 +76,7 @@ class Benchmark:
 
     def run(self, service: Service, load: Load, seconds: int, connections: int = CONNECTIONS) -> LoadResult:
         """Send requests without measuring CPU time."""
-        with self._named_errors(service, load):
+        with self._ready(service, load):
             result = run_load(self.servers[service.name].url, load, seconds, connections)
         self._count(service, result)
         return result
@@ -83,7 +84,7 @@ class Benchmark:
     def measure(self, service: Service, load: Load) -> Measurement:
         server = self.servers[service.name]
         processes = [server.pid, *(self.helpers if service is THIS_SERVICE else [])]
-        with self._named_errors(service, load):
+        with self._ready(service, load):
             measurement = measure(server.url, load, self.seconds, CONNECTIONS, processes, self.postgres.pid)
         self._count(service, measurement.load)
         return measurement
@@ -93,7 +94,9 @@ class Benchmark:
         return Snapshot(moment, dict(self.served), workers)
 
     @contextmanager
-    def _named_errors(self, service: Service, load: Load) -> Iterator[None]:
+    def _ready(self, service: Service, load: Load) -> Iterator[None]:
+        """Wait until the requests of the previous load have ended. Name the load if one of its requests fails."""
+        wait_until_idle([server.pid for server in self.servers.values()])
         try:
             yield
         except LoadError as error:
@@ -189,13 +192,13 @@ def measure_contention(benchmark: Benchmark, name: str) -> Contention:
     load = benchmark.named_load(THIS_SERVICE, name)
     slow = benchmark.load(THIS_SERVICE, [SLOW_PATH])
     url = benchmark.servers[THIS_SERVICE.name].url
-    alone = benchmark.run(THIS_SERVICE, load, LATENCY_SECONDS)
+    alone = benchmark.run(THIS_SERVICE, load, CONTENTION_SECONDS)
     with ThreadPoolExecutor() as executor:
-        searches = executor.submit(run_load, url, slow, LATENCY_SECONDS, SLOW_SEARCHES)
-        with_searches = benchmark.run(THIS_SERVICE, load, LATENCY_SECONDS)
+        searches = executor.submit(run_load, url, slow, CONTENTION_SECONDS, SLOW_SEARCHES)
+        with_searches = benchmark.run(THIS_SERVICE, load, CONTENTION_SECONDS)
         slow_searches = searches.result()
     with slow_bodies(benchmark):
-        with_bodies = benchmark.run(THIS_SERVICE, load, LATENCY_SECONDS)
+        with_bodies = benchmark.run(THIS_SERVICE, load, CONTENTION_SECONDS)
     return Contention(name, alone, with_searches, with_bodies, SLOW_SEARCHES, slow_searches, SLOW_BODIES)
 
 
@@ -268,6 +271,7 @@ def run_benchmark(options: argparse.Namespace, stack: ExitStack) -> Results:
     say("Latency with more connections, and during slow requests …")
     connections = measure_connections(benchmark)
     contention = [measure_contention(benchmark, name) for name in (LIST, STOCK)]
+    memory.append(benchmark.snapshot("latency", services))
     say(f"Serving requests up to {MEMORY_REQUESTS:,} …")
     serve_requests(benchmark, started + TIME_LIMIT)
     memory.append(benchmark.snapshot("end", services))

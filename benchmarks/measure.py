@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ SCRIPT = Path(__file__).with_name("requests.lua")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 #: Longer than any response takes. wrk counts slower responses as errors.
 TIMEOUT_SECONDS = 30
+#: A process tree is idle if it needs no more than this part of a core.
+IDLE_SHARE = 0.2
+IDLE_WAIT_SECONDS = 10
 
 
 class LoadError(Exception):
@@ -136,6 +140,21 @@ def cpu_seconds(roots: list[int]) -> float:
     # utime, stime, and cutime and cstime, which have the times of children that ended and were waited for.
     ticks = sum(int(value) for pid in _tree(roots, stats) for value in stats[pid][11:15])
     return ticks / TICKS_PER_SECOND
+
+
+def wait_until_idle(roots: list[int]) -> None:
+    """Wait until a server has finished its requests, at most IDLE_WAIT_SECONDS.
+
+    wrk does not wait for the last response of each connection. The next load would wait for these requests.
+    """
+    interval = 0.1
+    deadline = time.monotonic() + IDLE_WAIT_SECONDS
+    used = cpu_seconds(roots)
+    while time.monotonic() < deadline:
+        time.sleep(interval)
+        before, used = used, cpu_seconds(roots)
+        if used - before <= IDLE_SHARE * interval:
+            return
 
 
 @dataclass(frozen=True)

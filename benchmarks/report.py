@@ -21,6 +21,7 @@ from servers import (
     LITESTAR,
     PEERS_PYTHON,
     PROJECT,
+    SETTINGS,
     THIS_SERVICE,
     WORKERS,
     Service,
@@ -62,6 +63,10 @@ class Snapshot:
     #: Requests that all workers of a service have served.
     served: dict[str, int]
     workers: dict[str, list[Memory]]
+
+    def mean_pss(self, service: Service) -> float:
+        """Return the memory of a worker in MB."""
+        return statistics.mean(worker.pss for worker in self.workers[service.name])
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,8 @@ def _conditions(results: Results) -> str:
         "the rounds."
     )
     own_settings = (
-        f"`manage.py serve` with {_assignments(THIS_SERVICE.environment)}. It counts requests for its throttles in "
-        f"{counters}."
+        f"`manage.py serve` with {_assignments(SETTINGS)} and defaults otherwise. Its throttles count requests "
+        f"in {counters}."
     )
     rows = {
         "Machine": machine,
@@ -250,33 +255,39 @@ def _memory(results: Results) -> str:
     header = ["service", "after", "requests", "RSS, MB", "PSS, MB"]
     rows = []
     for name in (service.name for service in results.services):
+        label, served = name, 0
         for snapshot in results.memory:
+            if snapshot.served[name] == served:
+                continue  # nothing has happened since the last one
             workers = snapshot.workers[name]
             sizes = [_each(worker.rss for worker in workers), _each(worker.pss for worker in workers)]
-            is_first = snapshot is results.memory[0]
-            rows.append([name if is_first else "", snapshot.moment, f"{snapshot.served[name]:,}", *sizes])
+            rows.append([label, snapshot.moment, f"{snapshot.served[name]:,}", *sizes])
+            label, served = "", snapshot.served[name]
     note = "Memory of each worker. PSS divides shared pages among the processes that share them."
-    return "\n\n".join([note, table(header, rows, left=2), _memory_goals(results)])
+    goals = f"{_memory_goal(results)}\n{_start_goal(results)}"
+    return "\n\n".join([note, table(header, rows, left=2), goals])
 
 
-def _memory_goals(results: Results) -> str:
-    first_round, end = results.memory[1:]
-    before, after = (snapshot.workers[THIS_SERVICE.name] for snapshot in (first_round, end))
-    largest = max(worker.rss for worker in after)
-    growth = statistics.mean(worker.pss for worker in after) - statistics.mean(worker.pss for worker in before)
-    start = statistics.median(results.starts)
-    memory_goal = (
-        f"- The largest worker of this service has {largest:.0f} MB (RSS) after "
-        f"{end.served[THIS_SERVICE.name]:,} requests. Goal: under {MEMORY_LIMIT} MB, "
-        f"{_verdict(largest < MEMORY_LIMIT)}. Its workers have grown by {growth:+.1f} MB (PSS) on average since the "
-        "first round."
+def _memory_goal(results: Results) -> str:
+    before, end = results.memory[-2:]
+    largest = max(end.workers[THIS_SERVICE.name], key=lambda worker: worker.rss)
+    growth = end.mean_pss(THIS_SERVICE) - before.mean_pss(THIS_SERVICE)
+    served = end.served[THIS_SERVICE.name]
+    return (
+        f"- The largest worker of this service has {largest.rss:.0f} MB (RSS; PSS {largest.pss:.0f} MB) after "
+        f"{served:,} requests. Goal: under {MEMORY_LIMIT} MB RSS, {_verdict(largest.rss < MEMORY_LIMIT)}. In the last "
+        f"{served - before.served[THIS_SERVICE.name]:,} requests, its workers have grown by {growth:+.1f} MB (PSS) on "
+        "average."
     )
-    start_goal = (
+
+
+def _start_goal(results: Results) -> str:
+    start = statistics.median(results.starts)
+    return (
         f"- This service starts in {start:.2f} s: from the start of the process, on a migrated database, to the first "
         f"response 200 of `/ping`; the median of {len(results.starts)} starts. Goal: under {START_LIMIT} s, "
         f"{_verdict(start < START_LIMIT)}."
     )
-    return f"{memory_goal}\n{start_goal}"
 
 
 def _verdict(is_reached: bool) -> str:

@@ -23,7 +23,12 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 
 #: Settings of this service that differ from the defaults. Limits and short-lived tokens would end a benchmark.
-SETTINGS = {"WEB_WORKERS": str(WORKERS), "THROTTLE_USER": "1000000/min", "ACCESS_TOKEN_MINUTES": "600"}
+SETTINGS = {
+    "WEB_WORKERS": str(WORKERS),
+    "THROTTLE_USER": "1000000/min",
+    "ACCESS_TOKEN_MINUTES": "600",
+    "LOG_LEVEL": "WARNING",
+}
 #: The defaults of what a developer may have set otherwise in .env.
 DEFAULTS = {"DEBUG": "false", "HTTPS": "false", "ALLOWED_HOSTS": "127.0.0.1", "MIGRATION_DATABASE_URL": ""}
 
@@ -61,7 +66,7 @@ THIS_SERVICE = Service(
     python=Path(sys.executable),
     prefix="/api/v1",
     ready_path="/ping",
-    environment=SETTINGS | DEFAULTS | {"LOG_LEVEL": "WARNING"},
+    environment=SETTINGS | DEFAULTS,
 )
 FASTAPI_SYNC = Service("FastAPI sync", _uvicorn("fastapi_sync"))
 FASTAPI_ASYNC = Service("FastAPI async", _uvicorn("fastapi_async"))
