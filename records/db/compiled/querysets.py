@@ -102,6 +102,11 @@ class CompilableQuerySet(QuerySet[M]):
         rows = self if self._recording.is_ordered else self.order_by("pk")
         return next(iter(rows[:1]), None)
 
+    def exists(self) -> bool:
+        if self._recording is None or self._recording.limits is not None:
+            return super().exists()
+        return bool(self.order_by().values("pk")[:1])
+
     def _apply(self, name: str, /, *args: Any, **options: Any) -> Self:
         """Record an operation, or let Django apply it to the query if it cannot be recorded."""
         if self._recording is not None:
