@@ -1,6 +1,7 @@
 """Settings, in the order of Django's documentation; every variable is described in `.env.example`."""
 
 import logging
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -62,7 +63,6 @@ if not addresses.is_local_host(_app_host):  # `serve` warns if a local address i
         raise ImproperlyConfigured("APP_URL must begin with https:// where HTTPS=true.")
 PING_MESSAGE = env.line("PING_MESSAGE", default="pong")
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0, minimum=0, maximum=100)
-WEB_WORKERS = env.int("WEB_WORKERS", default=1, minimum=1, maximum=1000)
 WEB_THREADS = env.int("WEB_THREADS", default=8, minimum=1, maximum=1000)
 
 INSTALLED_APPS = [
@@ -117,13 +117,6 @@ if "redis" in CACHES["default"]["BACKEND"]:
     # Short timeouts: requests are not throttled while Redis does not respond.
     timeouts = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
     CACHES["default"]["OPTIONS"] = timeouts | CACHES["default"].get("OPTIONS", {})
-CACHES["throttles"] = CACHES["default"]
-if WEB_WORKERS > 1 and "locmem" in CACHES["default"]["BACKEND"]:
-    # Each worker would count in its own memory.
-    CACHES["throttles"] = {
-        "BACKEND": "records.rest.throttles.SharedCounters",
-        "LOCATION": str(VAR_DIR / "throttles.sqlite3"),
-    }
 
 # Databases
 
@@ -137,6 +130,10 @@ DB_CONNECTIONS_MAX = env.int("DB_POOL_SIZE", default=20, minimum=1, maximum=10**
     "DB_MAX_OVERFLOW", default=30, minimum=0, maximum=10**6
 )
 # Each worker has another thread, which delivers mails.
+_most_workers = max(1, DB_CONNECTIONS_MAX // (WEB_THREADS + 1))
+# A worker for each processor, where Redis counts requests for all of them; otherwise each would count on its own.
+_usual_workers = (os.cpu_count() or 1) if "redis" in CACHES["default"]["BACKEND"] else 1
+WEB_WORKERS = env.int("WEB_WORKERS", default=min(_usual_workers, _most_workers), minimum=1, maximum=1000)
 if WEB_WORKERS * (WEB_THREADS + 1) > DB_CONNECTIONS_MAX:
     raise ImproperlyConfigured(
         f"WEB_WORKERS x (WEB_THREADS + 1) is {WEB_WORKERS * (WEB_THREADS + 1)}, each thread keeps one connection, and "

@@ -7,6 +7,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from records.db.compiled import compiled_rows
 from records.rest.views import SoftDeletableViewSet, StrictView, not_found, parse_id
 from stocks.filters import StockFilterSet
 from stocks.models import Stock
@@ -51,7 +52,10 @@ class StockViewSet(SoftDeletableViewSet):
 def visible_user_id(request: Request, text: str) -> int:
     """Return the id in a path under /users/; raise NotFound if the user may not see that user."""
     user_id: int = parse_id(User, text)
-    if user_id != request.user.pk and not User.objects.visible_to(request.user).filter(pk=user_id).exists():
+    if (
+        user_id != request.user.pk
+        and not compiled_rows(User.objects).visible_to(request.user).filter(pk=user_id).exists()
+    ):
         raise not_found(User, text)
     return user_id
 

@@ -55,6 +55,13 @@ def test_app_url_is_printed_if_the_local_address_is_refused_or_redirected(run_se
     assert warnings == ""
 
 
+def test_several_workers_that_count_apart_get_a_warning(run_serve, settings):
+    settings.WEB_WORKERS = 2
+    assert "WEB_WORKERS=2, and each worker counts requests on its own" in run_serve("127.0.0.1")[1]
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}
+    assert run_serve("127.0.0.1")[1] == ""
+
+
 def test_app_url_outside_allowed_hosts_gets_a_warning(run_serve, settings):
     settings.ALLOWED_HOSTS = ["stocks.example.com"]
     output, warnings = run_serve("127.0.0.1")

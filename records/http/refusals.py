@@ -90,7 +90,7 @@ def record_refusal(request: HttpRequest) -> None:
 def _is_capped(user_id: int | None) -> bool:
     # All anonymous users share one counter, because addresses are cheap.
     period = PERIOD.total_seconds()
-    cache, key = caches["throttles"], f"refusals:{user_id or 'anonymous'}:{time.time() // period:.0f}"
+    cache, key = caches["default"], f"refusals:{user_id or 'anonymous'}:{time.time() // period:.0f}"
     cache.add(key, 0, period)
     try:
         count = cache.incr(key)

@@ -2,11 +2,8 @@
 
 import logging
 import math
-import sqlite3
-import threading
 import time
 from collections.abc import Callable
-from itertools import count
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -23,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How a cache fails: Redis, the file of SharedCounters, and the sockets and files of other backends.
-CACHE_ERRORS = (RedisError, sqlite3.Error, OSError)
+#: How a cache fails: Redis, and the sockets and files of other backends.
+CACHE_ERRORS = (RedisError, OSError)
 #: A cache that takes longer than this to fail is not used for PAUSE_SECONDS, because each attempt blocks a thread.
 SLOW_SECONDS = 0.1
 PAUSE_SECONDS = 5
@@ -64,7 +61,7 @@ class SlidingThrottle(SimpleRateThrottle):
 
     @property
     def cache(self) -> BaseCache:  # type: ignore[override]
-        return caches["throttles"]
+        return caches["default"]
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Count the request; return False if it exceeds the limit. Without the cache every request is allowed."""
@@ -167,57 +164,3 @@ class UserThrottle(SlidingThrottle):
         if not request.user or not request.user.is_authenticated:
             return None
         return self.cache_format % {"scope": self.scope, "ident": request.user.pk}
-
-
-class SharedCounters(BaseCache):
-    """Counters in a SQLite file, which all workers of one machine share. Several machines need Redis.
-
-    Django's file cache loses concurrent increments, and its database cache takes at least one query per request. The
-    counters need not survive a crash, so that no write waits for the disk.
-    """
-
-    def __init__(self, location: str, params: dict[str, Any]) -> None:
-        super().__init__(params)
-        self._location = location
-        self._local = threading.local()
-
-    def _execute(self, statement: str, *values: Any) -> Any:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = self._connect()
-        return self._local.connection.execute(statement, values).fetchone()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._location, timeout=5, isolation_level=None)
-        for attempt in count():
-            try:
-                connection.executescript(
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS counters"
-                    " (key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
-                )
-                break
-            except sqlite3.OperationalError:
-                # Another worker is creating the file, and SQLite does not wait for that.
-                if attempt == 100:
-                    raise
-                time.sleep(0.02)
-        return connection
-
-    def add(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> bool:
-        now = time.time()
-        self._execute("DELETE FROM counters WHERE key IN (SELECT key FROM counters WHERE expires < ? LIMIT 2)", now)
-        row = (self.make_and_validate_key(key, version), value, now + timeout)
-        return self._execute("INSERT OR IGNORE INTO counters VALUES (?, ?, ?) RETURNING 1", *row) is not None
-
-    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        row = self._execute("SELECT value FROM counters WHERE key = ?", self.make_and_validate_key(key, version))
-        return row[0] if row else default
-
-    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        statement = "UPDATE counters SET value = value + ? WHERE key = ? RETURNING value"
-        row = self._execute(statement, delta, self.make_and_validate_key(key, version))
-        if row is None:
-            raise ValueError(f"There is no counter {key!r}.")
-        return int(row[0])
-
-    def clear(self) -> None:
-        self._execute("DELETE FROM counters")

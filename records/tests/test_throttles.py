@@ -7,19 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.redis import RedisCache
 from redis.exceptions import RedisError
 from rest_framework.throttling import SimpleRateThrottle
 
 from conftest import skip_or_fail
 from records.rest import throttles
-from records.rest.throttles import SharedCounters
 
 
 @pytest.fixture(autouse=True)
@@ -100,48 +99,16 @@ def test_forwarded_address_counts_only_behind_trusted_proxies(anonymous, setting
     assert anonymous.get("/api/v1/stocks", HTTP_X_FORWARDED_FOR="203.0.113.1").status_code == status
 
 
-@pytest.fixture
-def shared_counters(tmp_path):
-    """Return two connections to the same counters, as of two workers."""
-    return [SharedCounters(str(tmp_path / "counters.sqlite3"), {}) for _ in range(2)]
-
-
-def test_workers_share_counters(shared_counters):
-    one, other = shared_counters
-    assert (one.add("a", 0, 60), other.add("a", 0, 60)) == (True, False)
-    assert [one.incr("a"), other.incr("a"), one.decr("a"), other.get("a")] == [1, 2, 1, 1]
-    assert one.get("b", 7) == 7
-    with pytest.raises(ValueError, match="no counter"):
-        one.incr("b")
-
-
-def test_concurrent_increments_are_not_lost(shared_counters):
-    shared_counters[0].add("a", 0, 60)
-    with ThreadPoolExecutor(8) as pool:
-        counts = list(pool.map(lambda number: shared_counters[number % 2].incr("a"), range(200)))
-    assert sorted(counts) == list(range(1, 201))
-
-
-def test_concurrently_started_workers_share_one_file(tmp_path):
-    def start(_):
-        counters = SharedCounters(str(tmp_path / "counters.sqlite3"), {})
-        counters.add("a", 0, 60)
-        return counters.incr("a")
-
-    with ThreadPoolExecutor(16) as pool:
-        assert sorted(pool.map(start, range(32))) == list(range(1, 33))
-
-
 # Unavailable cache
 
 
 def use_cache(monkeypatch, cache) -> None:
-    monkeypatch.setattr(throttles, "caches", {"throttles": cache})
+    monkeypatch.setattr(throttles, "caches", {"default": cache})
 
 
 def redis_at(port: int) -> RedisCache:
     """Return a Redis cache as CACHE_URL configures it."""
-    command = "from config.settings import *; import json; print(json.dumps(CACHES['throttles']['OPTIONS']))"
+    command = "from config.settings import *; import json; print(json.dumps(CACHES['default']['OPTIONS']))"
     environment = {"PATH": os.environ["PATH"], "CACHE_URL": f"redis://127.0.0.1:{port}/0"}
     process = subprocess.run(
         [sys.executable, "-c", command], cwd=settings.BASE_DIR, env=environment, capture_output=True, check=True
@@ -160,8 +127,10 @@ def logged_levels(caplog) -> list[str]:
     return [record.levelname for record in caplog.records if record.name == "records.rest.throttles"]
 
 
-def test_unusable_counter_file_disables_throttling(anonymous, monkeypatch, caplog):
-    use_cache(monkeypatch, SharedCounters("/nowhere/counters.sqlite3", {}))
+def test_unusable_file_disables_throttling(anonymous, monkeypatch, caplog, tmp_path):
+    use_cache(monkeypatch, FileBasedCache(str(tmp_path / "cache"), {}))
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "cache").touch()
     assert statuses(anonymous, 5) == [401] * 5
     assert logged_levels(caplog) == ["ERROR"]
 
@@ -224,15 +193,6 @@ def test_throttling_resumes_when_redis_returns(owner, monkeypatch, caplog, port,
         monkeypatch.setattr(throttles, "monotonic", lambda: time.monotonic() + 6)
         assert statuses(owner, 4) == [200, 200, 200, 429]
     assert logged_levels(caplog) == ["ERROR", "WARNING"]
-
-
-def test_expired_counters_are_removed(shared_counters, monkeypatch):
-    for key in "abc":
-        shared_counters[0].add(key, 0, 60)
-    set_time(monkeypatch, time.time() + 61)
-    for key in "de":
-        shared_counters[0].add(key, 0, 60)
-    assert [shared_counters[0].get(key) for key in "abcde"] == [None, None, None, 0, 0]
 
 
 # Headers and messages
@@ -323,8 +283,8 @@ def test_unthrottled_response_contains_no_quota(anonymous, path):
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nope", "/api/login"])
-def test_response_contains_no_quota_without_counters(anonymous, monkeypatch, path):
-    monkeypatch.setattr(throttles, "caches", {"throttles": SharedCounters("/nowhere/counters.sqlite3", {})})
+def test_response_contains_no_quota_without_counters(anonymous, monkeypatch, path, port):
+    use_cache(monkeypatch, redis_at(port))
     answer = anonymous.get(path)
     assert answer.status_code in {200, 404}
     assert "RateLimit" not in answer.headers
@@ -333,7 +293,7 @@ def test_response_contains_no_quota_without_counters(anonymous, monkeypatch, pat
 def test_quota_costs_no_cache_call(owner, monkeypatch):
     calls = []
     for name in ("get", "add", "incr", "decr"):
-        call = getattr(caches["throttles"], name)
-        monkeypatch.setattr(caches["throttles"], name, lambda *a, call=call, **k: calls.append(call) or call(*a, **k))
+        call = getattr(caches["default"], name)
+        monkeypatch.setattr(caches["default"], name, lambda *a, call=call, **k: calls.append(call) or call(*a, **k))
     owner.get("/api/v1/stocks")
-    assert len(calls) <= 4  # add, which calls get in this cache, get and incr
+    assert len(calls) <= 4  # in the first request of a period; incr and get in all others

@@ -209,10 +209,18 @@ def test_empty_value_means_the_default():
     assert setting("[DEBUG, PORT, LOG_LEVEL]", DEBUG="", PORT="", LOG_LEVEL="") == "[False, 8000, 'INFO']"
 
 
-def test_several_workers_share_throttle_counters_by_default():
-    cache = "CACHES['throttles']['BACKEND']"
-    assert "locmem" in setting(cache)
-    assert "SharedCounters" in setting(cache, WEB_WORKERS="2")
+def test_workers_are_as_many_as_processors_where_redis_counts_for_all():
+    redis = "redis://127.0.0.1:6379/0"
+    assert setting("WEB_WORKERS") == "1"
+    most = "DB_CONNECTIONS_MAX // (WEB_THREADS + 1)"
+    assert setting(f"WEB_WORKERS == min(os.cpu_count(), {most})", CACHE_URL=redis) == "True"
+    assert setting("WEB_WORKERS", CACHE_URL=redis, DB_POOL_SIZE="9", DB_MAX_OVERFLOW="0") == "1"
+    assert setting("WEB_WORKERS", WEB_WORKERS="3") == "3"
+
+
+def test_counters_are_in_memory_unless_redis_is_named():
+    cache = "CACHES['default']['BACKEND']"
+    assert "locmem" in setting(cache, WEB_WORKERS="2")
     assert "redis" in setting(cache, WEB_WORKERS="2", CACHE_URL="redis://127.0.0.1:6379/0")
 
 

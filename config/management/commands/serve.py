@@ -80,7 +80,13 @@ class Command(BaseCommand):
         ).serve()
 
     def warn(self) -> None:
-        """Warn of settings that work only behind a proxy."""
+        """Warn of settings that work only together with others, or only behind a proxy."""
+        if settings.WEB_WORKERS > 1 and "locmem" in settings.CACHES["default"]["BACKEND"]:
+            self.stderr.write(
+                f"Warning: WEB_WORKERS={settings.WEB_WORKERS}, and each worker counts requests on its own: clients may "
+                "send as many times what THROTTLE_ANON and THROTTLE_USER say. Let CACHE_URL name a Redis, in which the "
+                "workers count together."
+            )
         if settings.HTTPS and settings.APP_URL.startswith("http://"):
             self.stderr.write("Warning: HTTPS=true, and APP_URL begins with http://: links in mails will not work.")
         if not validate_host(self.app_host(), settings.ALLOWED_HOSTS):
