@@ -19,6 +19,13 @@ ENDED = "This session has ended. Please log in again."
 
 INVALID = "The access token is invalid or expired."
 
+#: What most requests need of session and user; other columns are read when they are used. All of them would cost
+#: PostgreSQL another third of the query.
+COLUMNS = (
+    "user_id", "created_at", "user__username", "user__email", "user__is_active", "user__is_verified",
+    "user__is_staff", "user__is_superuser", "user__deleted_at",
+)  # fmt: skip
+
 
 class AnonymousAPIUser(AnonymousUser):
     """The user of an unauthenticated API request."""
@@ -29,7 +36,7 @@ class AnonymousAPIUser(AnonymousUser):
 
 @cache
 def _alive_sessions() -> Any:
-    return compiled_rows(Session.objects).alive().with_now().select_related("user")
+    return compiled_rows(Session.objects).alive().with_now().select_related("user").only(*COLUMNS)
 
 
 class AccessTokenAuthentication(BaseAuthentication):

@@ -74,6 +74,9 @@ class CompilableQuerySet(QuerySet[M]):
     def select_related(self, *fields: Any) -> Self:
         return self._apply("select_related", *fields)
 
+    def only(self, *fields: str) -> Self:
+        return self._apply("only", *fields)
+
     def select_for_update(self, *args: Any, **options: Any) -> Self:
         rows: Any = self._apply("select_for_update", *args, **options)
         rows._for_write = True
