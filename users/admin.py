@@ -120,7 +120,7 @@ class SessionAdmin(GuardedDeletion):
     list_select_related = ("user",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("user__username", "user__email", "ip")
-    ordering = ("-created_at",)
+    ordering = ("-expires_at",)  # by an index; the latest refresh first
     exclude = ("family_hash", "refresh_hash")
     actions = ("end",)
 

@@ -3,7 +3,8 @@
 from datetime import UTC
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.core.paginator import Paginator
 from django.db import models
@@ -20,10 +21,26 @@ MAX_SEARCH_WORDS = 20
 #: Lookups that a query string may use in addition to those of the list's own filters. An index serves each of them.
 #: Lookups that may run for long, such as regular expressions, are missing.
 ALLOWED_LOOKUPS = {"exact", "in", "gt", "gte", "lt", "lte", "isnull", "isempty"}
+LAST_PAGE_MESSAGE = "This list shows its first {:,} rows only. Use a filter, the search or another sort to see others."
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Count at most as many rows as the API does; beyond that, use PostgreSQL's estimate or, on SQLite, the bound."""
+    """Count at most as many rows as the API does; beyond that, use PostgreSQL's estimate or, on SQLite, the bound.
+
+    The pages end where the offsets of the API end, because the database reads all rows before a page.
+    """
+
+    @cached_property
+    def num_pages(self) -> int:
+        return min(super().num_pages, self.max_pages)
+
+    @property
+    def max_pages(self) -> int:
+        return MAX_OFFSET // self.per_page
+
+    @property
+    def omits_rows(self) -> bool:
+        return self.count > self.max_pages * self.per_page
 
     @cached_property
     def count(self) -> int:
@@ -32,7 +49,43 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         counted: int = queryset.order_by()[: limit + 1].count()
         if counted <= limit:
             return counted
-        return max(counted, estimated_count(queryset)) if can_estimate(queryset) else limit
+        return max(counted, estimated_count(queryset)) if can_estimate(queryset) else counted
+
+
+class BoundedChangeList(ChangeList):
+    """Sort only by what an index serves, and end at the last page of the paginator."""
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        return super().get_ordering_field(field_name) if field_name in self.sortable_by else None
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
+        """Return the keys, with the last one, the primary key, in the direction of the key before it.
+
+        One index serves both then. In the other direction, PostgreSQL sorts all rows with the same value.
+        """
+        *keys, last = dict.fromkeys(super().get_ordering(request, queryset))
+        if keys and isinstance(last, str) and last.removeprefix("-") in {"pk", self.opts.pk.name}:
+            last = last.removeprefix("-")
+            return [*keys, f"-{last}" if _is_descending(keys[-1]) else last]
+        return [*keys, last]
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if self.paginator.omits_rows and self.page_num >= self.paginator.num_pages:
+            rows = self.paginator.num_pages * self.paginator.per_page
+            messages.warning(request, LAST_PAGE_MESSAGE.format(rows))
+
+
+def _is_descending(key: Any) -> bool:
+    return key.startswith("-") if isinstance(key, str) else bool(getattr(key, "descending", False))
+
+
+def _indexed_columns(model: Any) -> set[str]:
+    """Return the names of the columns by which an index sorts the rows of the model."""
+    opts = model._meta
+    groups = [*(index.fields for index in opts.indexes), *(item.fields for item in opts.total_unique_constraints)]
+    columns = {fields[0].removeprefix("-") for fields in groups if fields}
+    return columns | {field.name for field in opts.concrete_fields if field.unique or field.db_index}
 
 
 class DeletedFilter(admin.SimpleListFilter):
@@ -111,6 +164,19 @@ class BoundedChangeListMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each facet counts the whole table
     list_per_page = 50
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedChangeList
+
+    def get_sortable_by(self, request: HttpRequest) -> list[Any]:
+        columns = _indexed_columns(self.model)
+        return [name for name in super().get_sortable_by(request) if self._sort_column(name) in columns]
+
+    def _sort_column(self, name: Any) -> str:
+        """Return the name of the column that a column of the list is sorted by, "" if it cannot be sorted."""
+        attribute = name if callable(name) else getattr(self, name, getattr(self.model, name, None))
+        column = getattr(attribute, "admin_order_field", name)
+        return str(column).removeprefix("-") if isinstance(column, str) else ""
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         if not super().lookup_allowed(lookup, value, request):

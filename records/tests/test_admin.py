@@ -3,6 +3,8 @@
 import pytest
 from django.test import Client
 
+from records.admin import change_lists
+from stocks.models import Stock
 from users.models import LAST_SUPERUSER_MESSAGE, User
 
 BAD_IDS = ["abc", "9" * 30, "\x00"]
@@ -51,3 +53,35 @@ def test_list_needs_a_constant_number_of_queries(admin, make_user, make_stock, d
         make_stock(make_user())
     with django_assert_max_num_queries(6):
         assert admin.get("/admin/stocks/stock/").status_code == 200
+
+
+# Large tables
+
+
+@pytest.fixture
+def many_stocks(owner, monkeypatch):
+    monkeypatch.setattr(change_lists, "MAX_OFFSET", 100)
+    Stock.objects.bulk_create(Stock(owner=owner.user, name="AAPL", price=number, quantity=1) for number in range(1, 121))
+
+
+def test_last_page_says_that_later_rows_are_omitted(admin, many_stocks):
+    assert "its first 100 rows only" in admin.get("/admin/stocks/stock/?p=2").content.decode()
+
+
+def test_page_that_is_not_the_last_has_no_message(admin, many_stocks):
+    assert "rows only" not in admin.get("/admin/stocks/stock/?p=1").content.decode()
+
+
+def test_page_past_the_last_is_refused(admin, many_stocks):
+    assert admin.get("/admin/stocks/stock/?p=3").status_code == 302
+
+
+@pytest.mark.parametrize(("column", "keys"), [("4", ("price", "id")), ("-4", ("-price", "-id")), ("", ("-id",))])
+def test_one_index_serves_the_sort(admin, many_stocks, column, keys):
+    assert admin.get(f"/admin/stocks/stock/?o={column}").context_data["cl"].queryset.query.order_by == keys
+
+
+def test_list_is_not_sorted_by_a_column_without_index(admin):
+    change_list = admin.get("/admin/users/session/?o=3").context_data["cl"]
+    assert "ip" not in change_list.sortable_by
+    assert "ip" not in change_list.queryset.query.order_by
