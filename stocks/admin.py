@@ -10,6 +10,7 @@ class StockAdmin(RecordAdmin):
     list_filter = ("is_active",)
     list_select_related = ("owner",)
     search_fields = ("name",)
+    repeating_search_field = "name"
     fields = (
         "owner", "name", "price", "quantity", "is_active", *RecordAdmin.record_fields, *RecordAdmin.deletion_fields,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.db.models import Count, F, Func, Q, Window
 from django.utils.dateparse import parse_datetime
 
-from records.db.constraints import SearchIndex, deleted_index, live_index
+from records.db.constraints import SearchIndex, day_index, deleted_index, live_index
 from records.db.exact import ExactQuotient, ExactSum, ExactTotal
 from records.db.expressions import Mapped
 from records.db.validators import BIGINT_MAX, GreaterThanValidator
@@ -149,6 +149,9 @@ class Stock(SoftDeletable):
                 live_index(field, name=f"stocks_{field}")
                 for field in ("name", "price", "quantity", "is_active", "created_at")
             ),
+            # The rows of a symbol have similar prices. In the index of prices, the planner expects them anywhere.
+            *(live_index("name", field, name=f"stocks_name_{field}") for field in ("price", "quantity", "created_at")),
+            day_index("stocks_day"),
             deleted_index("stocks_deleted"),
             SearchIndex(fields=["name"], name="stocks_search"),
         ]

@@ -26,6 +26,7 @@ class StockViewSet(SoftDeletableViewSet):
     serializer_class = StockSerializer
     filterset_class = StockFilterSet
     search_fields = ("name",)
+    repeating_search_field = "name"
     sort_fields = ("id", "name", "price", "quantity", "created_at")
 
     def required_verb(self) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db import models
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -15,7 +15,10 @@ from records.admin_site import WRITE_CONFLICTS, remember_conflict
 from records.db.validators import BIGINT_MAX
 from records.rest.pagination.counting import MAX_EXACT_COUNT, can_estimate, estimated_count
 from records.rest.pagination.parameters import MAX_OFFSET
+from records.rest.search import has_short_index, is_short, matching_values, search_rows
 
+#: Rows up to which the database joins the rows before a page too.
+MAX_JOINED_OFFSET = 1_000
 #: Each word of a search is a condition of the query.
 MAX_SEARCH_WORDS = 20
 #: Lookups that a query string may use in addition to those of the list's own filters. An index serves each of them.
@@ -33,6 +36,16 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def num_pages(self) -> int:
         return min(super().num_pages, self.max_pages)
+
+    def page(self, number: Any) -> Page:  # type: ignore[type-arg]
+        """Return a page. On deep ones, read only the keys of the rows before it, without the joins of the list."""
+        page = super().page(number)
+        rows: Any = self.object_list
+        start = (page.number - 1) * self.per_page
+        if start > MAX_JOINED_OFFSET:
+            keys = rows.values_list("pk", flat=True)[start : start + self.per_page]
+            page.object_list = rows.filter(pk__in=list(keys))
+        return page
 
     @property
     def max_pages(self) -> int:
@@ -56,7 +69,7 @@ class BoundedChangeList(ChangeList):
     """Sort only by what an index serves, and end at the last page of the paginator."""
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        return super().get_ordering_field(field_name) if field_name in self.sortable_by else None
+        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         """Return the keys, with the last one, the primary key, in the direction of the key before it.
@@ -164,6 +177,8 @@ class BoundedChangeListMixin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each facet counts the whole table
     list_per_page = 50
+    #: The search field, if it is the only one, has an index over live rows, and many rows have the same value.
+    repeating_search_field: str | None = None
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList
@@ -192,7 +207,26 @@ class BoundedChangeListMixin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         refuse_long_search(search_term)
-        return super().get_search_results(request, queryset, search_term)
+        words = search_term.split()
+        others = [word for word in words if not is_short(word)]
+        if len(others) == len(words) or not self._has_short_search(queryset, request):
+            return super().get_search_results(request, queryset, search_term)
+        for word in words:
+            queryset = self._search_word(queryset, word) if is_short(word) else queryset
+        return super().get_search_results(request, queryset, " ".join(others))
+
+    def _has_short_search(self, rows: Any, request: HttpRequest) -> bool:
+        """Return True if an index finds rows by one or two letters. Django's own search reads the whole table."""
+        if has_short_index(rows, self.search_fields):
+            return True
+        return self.repeating_search_field is not None and request.GET.get(DeletedFilter.parameter_name) != "1"
+
+    def _search_word(self, rows: Any, word: str) -> Any:
+        column = self.repeating_search_field
+        values = matching_values(rows, column, word) if column else None
+        return (
+            search_rows(rows, self.search_fields, word) if values is None else rows.filter(**{f"{column}__in": values})
+        )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         try:

@@ -13,6 +13,9 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Upper
 from django.db.models.lookups import Exact
 
+from records.db.expressions import SearchGrams
+from records.db.groups import UTCDay
+
 
 def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
     """Return the names of the fields that a constraint refers to."""
@@ -93,6 +96,32 @@ class SearchIndex(models.Index):
         return GinIndex(*trigrams, name=self.name, condition=self.condition).create_sql(model, schema_editor)
 
 
+class ShortSearchIndex(models.Index):
+    """The index for searches of one or two letters, which have no trigram. On SQLite, it is empty.
+
+    It contains every different letter and pair of letters of each field.
+    """
+
+    FUNCTION = """
+        CREATE FUNCTION search_grams(value text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+            SELECT string_to_array(upper(value), NULL)
+                || ARRAY(SELECT substr(upper(value), start, 2) FROM generate_series(1, length(value) - 1) AS start)
+        $$
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.vendor != "postgresql":
+            empty = models.Index(fields=self.fields[:1], name=self.name, condition=Q(created_at=None))
+            return empty.create_sql(model, schema_editor, using, **kwargs)
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute("SELECT to_regprocedure('search_grams(text)') IS NULL")
+            [is_missing] = cursor.fetchone()
+        if is_missing:
+            schema_editor.execute(self.FUNCTION, params=None)
+        grams = [SearchGrams(name) for name in self.fields]
+        return GinIndex(*grams, name=self.name).create_sql(model, schema_editor, using, **kwargs)
+
+
 def _trigram_operators(schema_editor: Any) -> str:
     """Return the qualified name of pg_trgm's operator class: its schema may be missing from the search_path."""
     with schema_editor.connection.cursor() as cursor:
@@ -116,6 +145,11 @@ def sort_index(*fields: str, name: str) -> models.Index:
 def live_index(*fields: str, name: str, condition: Q | None = None) -> models.Index:
     """Return an index on `fields` and `id` over the live rows."""
     return models.Index(fields=[*fields, "id"], name=name, condition=Q(deleted_at=None) & (condition or Q()))
+
+
+def day_index(name: str) -> models.Index:
+    """Return an index on the day of creation in UTC and `id` over the live rows."""
+    return models.Index(UTCDay("created_at"), "id", name=name, condition=Q(deleted_at=None))
 
 
 def deleted_index(name: str) -> models.Index:

@@ -4,7 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from django.db.models import BooleanField, F, Field, Func, IntegerField, JSONField, QuerySet, Subquery
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import BooleanField, F, Field, Func, IntegerField, JSONField, QuerySet, Subquery, TextField, Value
+from django.db.models.functions import Upper
+
+from records.db.text import normalize_text
 
 
 def _json(value: Any) -> str:
@@ -38,6 +42,24 @@ class AnyOf(Func):
         if connection.vendor == "postgresql":
             return f"{sql} = ANY(%s)", [*params, choices]
         return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, _json(choices)]  # noqa: S608 - the name of a column
+
+
+class SearchGrams(Func):
+    """The letters and pairs of letters of a text, in upper case. PostgreSQL only: see ShortSearchIndex."""
+
+    function = "search_grams"
+    output_field = ArrayField(TextField())
+
+
+class ContainsGram(Func):
+    """True if a column contains one letter or two, ignoring case, by a ShortSearchIndex. PostgreSQL only."""
+
+    output_field = BooleanField()
+    template = "%(expressions)s]"
+    arg_joiner = " @> ARRAY["
+
+    def __init__(self, column: str, text: str) -> None:
+        super().__init__(SearchGrams(column), Upper(Value(normalize_text(text), TextField())))
 
 
 class IsDistinctFrom(Func):

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from django.conf import settings
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.core.management.base import CommandError
 from django.db import Error, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.schema import DatabaseSchemaEditor
+from django.db.migrations.operations import AddIndex
 
 from records.db.availability import sqlstate
 
@@ -38,6 +40,27 @@ class SchemaEditor(DatabaseSchemaEditor):
         if self.atomic_migration:
             limit_lock_waits(self.connection)
         return editor
+
+
+class AddIndexInUse(AddIndexConcurrently):
+    """Create an index without blocking writes of a table, in a migration with `atomic = False`.
+
+    An index that an interrupted attempt has left behind is replaced.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor != "postgresql":
+            AddIndex.database_forwards(self, app_label, schema_editor, from_state, to_state)
+            return
+        name = schema_editor.quote_name(self.index.name)
+        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor == "postgresql":
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+        else:
+            AddIndex.database_backwards(self, app_label, schema_editor, from_state, to_state)
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def test_list_needs_a_constant_number_of_queries(admin, make_user, make_stock, d
 @pytest.fixture
 def many_stocks(owner, monkeypatch):
     monkeypatch.setattr(change_lists, "MAX_OFFSET", 100)
-    Stock.objects.bulk_create(Stock(owner=owner.user, name="AAPL", price=number, quantity=1) for number in range(1, 121))
+    stocks = [Stock(owner=owner.user, name="AAPL", price=number, quantity=1) for number in range(1, 121)]
+    Stock.objects.bulk_create(stocks)
 
 
 def test_last_page_says_that_later_rows_are_omitted(admin, many_stocks):
@@ -70,6 +71,13 @@ def test_last_page_says_that_later_rows_are_omitted(admin, many_stocks):
 
 def test_page_that_is_not_the_last_has_no_message(admin, many_stocks):
     assert "rows only" not in admin.get("/admin/stocks/stock/?p=1").content.decode()
+
+
+def test_deep_page_has_the_rows_of_the_list(admin, many_stocks, monkeypatch):
+    path = "/admin/stocks/stock/?p=2&o=-4"
+    shallow = [stock.pk for stock in admin.get(path).context_data["cl"].result_list]
+    monkeypatch.setattr(change_lists, "MAX_JOINED_OFFSET", 10)
+    assert [stock.pk for stock in admin.get(path).context_data["cl"].result_list] == shallow
 
 
 def test_page_past_the_last_is_refused(admin, many_stocks):

@@ -23,7 +23,7 @@ from django.db.models.functions import Lower
 
 from records import context
 from records.db.clock import database_now
-from records.db.constraints import SearchIndex, Unique, deleted_index, live_index
+from records.db.constraints import SearchIndex, ShortSearchIndex, Unique, day_index, deleted_index, live_index
 from records.db.expressions import AnyOf
 from records.db.text import CAPITALS, LineField, LinesField, StartsWithCapital
 from records.models import SoftDeletable
@@ -152,11 +152,13 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
                     "oauth_provider", "created_at",
                 )
             ),
+            day_index("users_day"),
             deleted_index("users_deleted"),
             models.Index(
                 fields=["deletion_at", "id"], name="users_deletion_at", condition=Q(deletion_at__isnull=False)
             ),
             SearchIndex(fields=["username", "email", "name"], name="users_search"),
+            ShortSearchIndex(fields=["username", "email", "name"], name="users_short_search"),
         ]  # fmt: skip
 
     def __str__(self) -> str:

@@ -45,8 +45,9 @@ def read_cursor_page(query: ListQuery) -> Page:
 def _read_rows(query: ListQuery, position: Position | None, limit: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     names = dict.fromkeys([*query.names, *(key.name for key in query.keys)])
+    keys = [key.reversed() for key in query.keys] if position is not None and position.backwards else query.keys
     for part in index_ranges(query.queryset, query.keys, position):
-        rows += query.select(part).values(*names)[: limit - len(rows)]
+        rows += query.select(query.first_rows(part, limit, keys)).values(*names)[: limit - len(rows)]
         if len(rows) == limit:
             break
     return rows

@@ -58,6 +58,7 @@ def _read_window(query: ListQuery, offset: int, size: int, *, parameter: str) ->
     counter = Counter(query.queryset, query.count)
     is_counted = counter.limit != 0
     matching: Any = query.queryset.with_count(TOTAL, counter.limit) if is_counted else query.queryset
+    matching = query.first_rows(matching, offset + size + 1)
     ordered = matching.order_by(*(key.ordering() for key in query.keys))
     rows = list(query.select(ordered, *([TOTAL] if is_counted else []))[offset : offset + size + 1])
     if not rows and offset and parameter == "page":

@@ -36,7 +36,9 @@ class RecordPagination(BasePagination):
             queryset.model, view.sort_fields, params.get("sort_by", view.default_sort), params.get("sort_order", "asc")
         )
         required = [name for name in view.required_columns if name not in names]
-        query = ListQuery(queryset, serializer_class, [*names, *required], keys, params, read_count(params))
+        query = ListQuery(
+            queryset, serializer_class, [*names, *required], keys, params, read_count(params), view.row_groups(queryset)
+        )
         self.page = _reader(params)(query)
         self.request = request
         for row in self.page.rows:

@@ -20,7 +20,7 @@ from records.db.text import validate_line
 from records.exceptions import ConflictError
 from records.models import SoftDeletable
 from records.rest.columns import api_columns, select_columns
-from records.rest.filters import RecordFilterBackend, SearchBackend
+from records.rest.filters import RecordFilterBackend, SearchBackend, groups_of_filters
 from records.rest.pagination import RecordPagination, selected_fields
 from records.rest.parsers import StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
@@ -44,6 +44,10 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
     serializer_class: type[RecordSerializer]
     filterset_class: ClassVar[Any] = None
     search_fields: ClassVar[tuple[str, ...]] = ()
+    #: The search field, if it is the only one, has an index, and many rows have the same value.
+    repeating_search_field: ClassVar[str | None] = None
+    #: The groups of rows that a search has found.
+    found_groups: Any = None
     sort_fields: ClassVar[tuple[str, ...]] = ("id",)
     #: `sort_by` of requests without it.
     default_sort: ClassVar[str | None] = None
@@ -51,6 +55,8 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
     owner_actions: ClassVar[frozenset[str]] = frozenset({"create", "update", "partial_update", "destroy"})
     #: Columns that `format_row` needs, even if the request does not select them.
     required_columns: ClassVar[tuple[str, ...]] = ()
+    #: The model of the id in the path of a list, if it lists only rows that belong to that row.
+    path_model: Any = None
     #: Query parameters of single actions, except for `list` and `retrieve`.
     action_parameters: ClassVar[dict[str, frozenset[str]]] = {}
     #: Whether PUT sets fields that were not sent to their default.
@@ -94,6 +100,18 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
         return self.action_parameters.get(self.action or "", frozenset())
 
     # Rows
+
+    def lists_all_live_rows(self) -> bool:
+        """Return True if the list has all live rows before it is filtered."""
+        if self.lists_deleted() or self.path_model is not None or self.model.parent_deletion_lookups():
+            return False
+        may_view: bool = self.model.is_public or self.request.user.may("view", self.model)
+        return may_view
+
+    def row_groups(self, queryset: Any) -> Any:
+        """Return the groups to which the filters restrict the rows; None if there are other filters."""
+        groups = groups_of_filters(self, queryset)
+        return groups if groups is not None and self.lists_all_live_rows() else None
 
     def may_see_deleted(self) -> bool:
         may_view: bool = issubclass(self.model, SoftDeletable) and self.request.user.may("view", self.model)
