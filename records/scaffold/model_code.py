@@ -26,7 +26,8 @@ FACTORIES = {"{}": "dict", "[]": "list"}
 #: Name in the code → the module that it is imported from.
 MODULES = {
     "Decimal": "decimal", "UUID": "uuid", "uuid4": "uuid", "Q": "django.db.models", "timezone": "django.utils",
-    "SearchIndex": "records.db.constraints", "Unique": "records.db.constraints",
+    "SearchIndex": "records.db.constraints", "ShortSearchIndex": "records.db.constraints",
+    "Unique": "records.db.constraints",
     "deleted_index": "records.db.constraints", "live_index": "records.db.constraints",
     "sort_index": "records.db.constraints", "plain_json": "records.db.validators",
     "LineField": "records.db.text", "LinesField": "records.db.text",
@@ -155,7 +156,9 @@ class ModelCode:
         if resource.is_soft:
             yield f'deleted_index("{self._free_name("deleted")}")'
         if resource.searched and (resource.is_searchable or resource.is_managed):
-            yield f'SearchIndex(fields={names_source(resource.searched)}, name="{self._free_name("search")}")'
+            fields = names_source(resource.searched)
+            yield f'SearchIndex(fields={fields}, name="{self._free_name("search")}")'
+            yield f'ShortSearchIndex(fields={fields}, name="{self._free_name("short_search")}")'
 
     def _free_name(self, *parts: str, limit: int = MAX_INDEX_LENGTH) -> str:
         """Return a free name: PostgreSQL has one namespace for tables, indexes and constraints."""
