@@ -6,7 +6,7 @@ PEERS := benchmarks/peers
 # Packages are run by `python -m`: their scripts fail where the path of the checkout contains spaces or is too long.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve dev env test lint format types lock bench clean
+.PHONY: serve dev env test lint format types lock bench bench-large clean
 
 serve: $(VENV)/serve  ## install, migrate, seed, create an administrator, serve
 	@exec $(BIN)/python manage.py serve
@@ -19,6 +19,9 @@ env:  ## write .env with generated secrets, for serve and docker compose; POSTGR
 
 test: $(VENV)/dev  ## run the tests; ARGS='-k paging' selects some
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench-large: $(VENV)/dev  ## measure 10,000 to 10,000,000 stocks on PostgreSQL: 10 GB, half an hour; ARGS='--sizes 10000,100000'
+	@exec $(BIN)/python benchmarks/large.py $(ARGS)
 
 lint: $(VENV)/dev  ## check style, spelling, docstrings, imports and types
 	@$(BIN)/python -m ruff check .
