@@ -1,6 +1,6 @@
 """Measure requests with 10,000, 1,000,000 and 10,000,000 stocks, and compare the largest table with the smallest.
 
-    python benchmarks/large.py [--sizes 10000,1000000,10000000] [--output FILE]
+    python benchmarks/large.py [--sizes 10000,1000000,10000000] [--rounds 3] [--output FILE]
     python benchmarks/large.py --databases URL,URL     # databases that load.py has filled, the smallest first
 
 Each size has a database of its own in a temporary PostgreSQL server, with one user for ten stocks. 10,000,000 stocks
@@ -28,8 +28,6 @@ LIMIT = 1.3
 HOLDINGS = 60
 REQUESTS = 15
 MAX_SECONDS_PER_CASE = 3.0
-#: Times that all databases are measured in turn. The fastest counts, because others use the machine too.
-ROUNDS = 3
 
 CASES = {
     "first page": "/api/v1/stocks",
@@ -157,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="10000,1000000,10000000", help="numbers of stocks, the smallest first")
     parser.add_argument("--databases", help="measure these databases instead, the smallest first")
+    # The fastest round counts, because others may use the machine too.
+    parser.add_argument("--rounds", type=int, default=3, help="times that all databases are measured in turn")
     parser.add_argument("--output", type=Path, help="write the table to this file too")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -174,7 +174,7 @@ def main() -> None:
             urls = {f"{size:,}": server.create_database(f"stocks_{size}") for size in sizes}
             for size, url in zip(sizes, urls.values(), strict=True):
                 load(url, size)
-        rounds = [[measure_in_process(url) for url in urls.values()] for _ in range(ROUNDS)]
+        rounds = [[measure_in_process(url) for url in urls.values()] for _ in range(options.rounds)]
         text = table(list(urls), [fastest(results) for results in zip(*rounds, strict=True)])
     print(text)
     if options.output:

@@ -102,8 +102,9 @@ class ShortSearchIndex(models.Index):
     It contains every different letter and pair of letters of each field.
     """
 
+    #: Restricted, because starting parallel workers takes longer than reading the index.
     FUNCTION = """
-        CREATE FUNCTION search_grams(value text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+        CREATE FUNCTION search_grams(value text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL RESTRICTED AS $$
             SELECT string_to_array(upper(value), NULL)
                 || ARRAY(SELECT substr(upper(value), start, 2) FROM generate_series(1, length(value) - 1) AS start)
         $$

@@ -14,7 +14,7 @@ from rest_framework.settings import api_settings
 from records.db.validators import BIGINT_MAX
 from records.rest.pagination.groups import Groups
 from records.rest.pagination.parameters import PARAMETERS
-from records.rest.search import is_short, matching_values, search_rows
+from records.rest.search import matching_values, search_rows
 
 
 class AsciiDigitsMixin:
@@ -218,8 +218,7 @@ class SearchBackend(BaseFilterBackend):
             return queryset
         column = view.repeating_search_field
         # The trigram index finds longer texts, but the planner expects their rows anywhere in the sort.
-        is_sorted = request.query_params.get("sort_by", "id").strip("-") != "id"
-        if column is not None and (is_short(text) or is_sorted) and view.lists_all_live_rows():
+        if column is not None and view.lists_all_live_rows():
             values = matching_values(queryset, column, text)
             if values is not None:
                 view.found_groups = Groups.of_column(view.model, column, values)
