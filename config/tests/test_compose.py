@@ -169,7 +169,7 @@ def test_every_setting_of_the_env_file_reaches_the_service(checkout):
     assert loaded["REST_FRAMEWORK"]["DEFAULT_THROTTLE_RATES"]["user"] == "5/min"
     assert loaded["CORS_ALLOWED_ORIGINS"] == ["https://app.example.com"]
     assert loaded["OAUTH_PROVIDERS"]["id"]["client_secret"] == "$b"
-    assert loaded["CACHES"]["throttles"]["LOCATION"] == "redis://cache:6379/0"
+    assert loaded["CACHES"]["default"]["LOCATION"] == "redis://cache:6379/0"
 
 
 def test_nothing_is_published_to_other_machines(checkout):

@@ -149,7 +149,7 @@ HOST_AND_PORT = "[_mail['EMAIL_HOST'], _mail['EMAIL_PORT']]"
         ),
         ("EMAIL_URL", "filemail:///var/mails%20here", "_mail['EMAIL_FILE_PATH']", "/var/mails here"),
         ("DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>", "DEFAULT_FROM_EMAIL", "Stocks <stocks@mail>"),
-        ("CACHE_URL", "redis://:p%40ss@cache/1", "CACHES['throttles']['LOCATION']", "redis://:p%40ss@cache/1"),
+        ("CACHE_URL", "redis://:p%40ss@cache/1", "CACHES['default']['LOCATION']", "redis://:p%40ss@cache/1"),
         ("CACHE_URL", "rediss://cache:6380/0?socket_timeout=1", "CACHES['default']['OPTIONS']['socket_timeout']", 1),
         ("CACHE_URL", "redis:///run/redis.sock", "CACHES['default']['LOCATION']", "unix:///run/redis.sock"),
         ("CACHE_URL", "redis://a:6379,b:6379/0", "len(CACHES['default']['LOCATION'])", 2),

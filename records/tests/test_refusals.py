@@ -247,7 +247,7 @@ def test_failed_logging_does_not_change_the_response(clerk, owner, monkeypatch, 
     def fail(*args, **kwargs):
         raise ConnectionError
 
-    target = (type(caches["throttles"]), "add") if broken == "cache" else (refusals, "_row")
+    target = (type(caches["default"]), "add") if broken == "cache" else (refusals, "_row")
     monkeypatch.setattr(*target, fail)
     monkeypatch.setattr("records.rest.throttles.SlidingThrottle.allow_request", lambda *args: True)
     assert clerk.delete(f"{USERS}/{owner.user.pk}").status_code == 403

@@ -20,9 +20,10 @@ ENDED = "This session has ended. Please log in again."
 INVALID = "The access token is invalid or expired."
 
 #: What most requests need of session and user; other columns are read when they are used. All of them would cost
-#: PostgreSQL another third of the query.
+#: PostgreSQL another third of the query. The password must not be read later than the request was authenticated: a
+#: confirmation compares it with the locked row.
 COLUMNS = (
-    "user_id", "created_at", "user__username", "user__email", "user__is_active", "user__is_verified",
+    "user_id", "created_at", "user__username", "user__email", "user__password", "user__is_active", "user__is_verified",
     "user__is_staff", "user__is_superuser", "user__deleted_at",
 )  # fmt: skip
 
