@@ -57,10 +57,15 @@ class AddIndexInUse(AddIndexConcurrently):
         super().database_forwards(app_label, schema_editor, from_state, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        if schema_editor.connection.vendor == "postgresql":
-            super().database_backwards(app_label, schema_editor, from_state, to_state)
-        else:
+        if schema_editor.connection.vendor != "postgresql":
             AddIndex.database_backwards(self, app_label, schema_editor, from_state, to_state)
+            return
+        # Unlike its creation, the removal of an index waits for readers. The next attempt removes what is left.
+        schema_editor.execute("SET lock_timeout = '1s'")
+        try:
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+        finally:
+            schema_editor.execute("RESET lock_timeout")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The mapping of errors to HTTP statuses and problem details (RFC 9457)."""
 
 import logging
-import sqlite3
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import islice
@@ -11,7 +10,6 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooMa
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, Error, IntegrityError, models
 from django.http import HttpResponse, UnreadablePostError
-from redis.exceptions import RedisError
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
 from rest_framework.utils.serializer_helpers import ReturnDict
@@ -24,6 +22,7 @@ from records.http.hints import MAX_ERRORS, excerpt
 from records.http.problems import RETRY_AFTER_SECONDS, problem_body, problem_page
 from records.rest.columns import api_names
 from records.rest.parsers import PayloadTooLarge
+from records.rest.throttles import is_redis_error
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +183,6 @@ _CONVERSIONS: list[tuple[tuple[type[Exception], ...], Callable[[Any], Exception]
     ((RequestDataTooBig,), lambda exc: PayloadTooLarge()),
     ((TooManyFieldsSent, TooManyFilesSent), lambda exc: exceptions.ParseError("The form has too many fields.")),
     ((SuspiciousOperation, UnreadablePostError), lambda exc: exceptions.ParseError("The request could not be read.")),
-    ((RedisError, sqlite3.Error), _from_cache),  # Django wraps the errors of its own databases
     ((Error,), _from_database),
 ]
 
@@ -193,4 +191,4 @@ def _as_api_exception(exc: Exception) -> Exception:
     for types, convert in _CONVERSIONS:
         if isinstance(exc, types):
             return convert(exc)
-    return exc
+    return _from_cache(exc) if is_redis_error(exc) else exc

@@ -84,11 +84,8 @@ class UserViewSet(SoftDeletableViewSet):
     def _holdings(self, user_id: int) -> dict[str, Any]:
         model: Any = User._meta.get_field("stocks").related_model
         holdings = compiled_rows(model.objects).visible_to(self.request.user).filter(owner_id=user_id)
-        serializer_class = serializer_for(model)
-        counted = holdings.with_count("stocks_total").order_by("id")
-        stocks = list(select_columns(counted, serializer_class, annotations=["stocks_total"])[:MAX_STOCKS])
-        totals = [stock.pop("stocks_total") for stock in stocks]
-        return {"stocks": stocks, "stocks_total": totals[0] if totals else 0}
+        stocks = list(select_columns(holdings.order_by("id"), serializer_for(model))[:MAX_STOCKS])
+        return {"stocks": stocks, "stocks_total": len(stocks) if len(stocks) < MAX_STOCKS else holdings.count()}
 
     @extend_schema(
         parameters=[
