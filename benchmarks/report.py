@@ -135,7 +135,7 @@ def render(results: Results) -> str:
 
 def _conditions(results: Results) -> str:
     options = results.options
-    counters = "Redis" if options.redis else "a SQLite file, the default with several workers"
+    counters = "Redis" if options.redis else "the memory of each worker, the default"
     written = (
         f"Written by `benchmarks/compare.py` on {datetime.now(UTC):%Y-%m-%d} in {results.seconds / 60:.0f} minutes"
         f"{_commit()}; do not edit. [README.md](README.md#make-bench) describes what is measured."
