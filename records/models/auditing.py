@@ -71,7 +71,8 @@ class AuditedModel(OwnedModel):
         changes = []
         for row in rows:
             row.note_stored(column.attname for column in cls._meta.concrete_fields)
-            row.note_written({field.attname: as_stored(field, getattr(row, field.attname)) for field in fields})
+            written = {field.attname: as_stored(field, getattr(row, field.attname)) for field in fields}
+            row.note_written(written, written)
             changes.append(cls.creation_of(row.stored_row.values))
         cls.announce("create", changes, using)
 

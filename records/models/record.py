@@ -122,7 +122,7 @@ class Record(AuditedModel):
         self.pk = row[key.attname]
         if writes.has_expressions(values):
             self.__dict__.update(row)
-        self.note_written(row)
+        self.note_written(row, row)
 
     def _save_fixture(self, fixture: "Record", using: str) -> None:
         """Save, and take over the times and the version of the fixture's row, unless the stored version is higher.
@@ -162,17 +162,11 @@ class Record(AuditedModel):
             with transaction.atomic(using=using, savepoint=False):
                 before = self._locked_row(using)
                 row = self._update(using, _without_equal(values, before), before) or before
-            self._take_over(row)
+            self.take_over(row)
         if writes.has_expressions(values):
             self.__dict__.update({field.attname: row[field.attname] for field in values})
-        self.version = row["version"]
-        self.note_written(row)
-
-    def _take_over(self, row: Mapping[str, Any]) -> None:
-        """Set the columns that have not been changed here to what others have written since."""
-        for name, old in self.stored_row.values.items():
-            if name in self.__dict__ and self.__dict__[name] == old != row[name]:
-                setattr(self, name, row[name])
+        self.__dict__.update({name: row[name] for name in BOOKKEEPING})
+        self.note_written(row, [field.attname for field in values])
 
     def _update(
         self, using: str, values: dict[Column, Any], before: Mapping[str, Any], version: int | None = None
@@ -188,7 +182,8 @@ class Record(AuditedModel):
         def describe(after: Mapping[str, Any]) -> Change | None:
             pairs = [(before[field.attname], after[field.attname]) for field in audited]
             olds, news = zip(*pairs, strict=True)
-            return self.change_of(self.pk, self.owner_pk, audited, olds, news)
+            owner_id = after.get(self.owned_by, self.owner_pk) if self.owned_by else None
+            return self.change_of(self.pk, owner_id, audited, olds, news)
 
         write = writes.update(type(self), self.pk, values, using, version)
         return self._write(write, values, self.audit_action(audited), describe, using)

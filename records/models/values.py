@@ -1,8 +1,9 @@
 """Conversion of column values to and from JSON."""
 
+import json
 import math
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from django.db import models
@@ -10,6 +11,9 @@ from django.utils.duration import duration_iso_string
 
 from records.models.relations import Column
 
+BIGINT_MIN, BIGINT_MAX = -(2**63), 2**63 - 1
+#: The database refuses numbers with too many digits, not Python.
+ANY_PRECISION = Context(prec=10_000)
 #: Doubles hold every integer below this exactly.
 EXACT_DOUBLES = 2**53
 
@@ -17,6 +21,8 @@ EXACT_DOUBLES = 2**53
 def as_json(value: Any) -> Any:
     """Return a JSON value from which `from_json` restores the value of a column exactly."""
     match value:
+        case int() if not isinstance(value, bool) and not BIGINT_MIN <= value <= BIGINT_MAX:
+            return str(value)  # JSON has no integers of more than 64 bits
         case None | bool() | int() | str() | float() | dict() | list():
             return value
         case Decimal():
@@ -49,9 +55,11 @@ def as_stored(field: Column, value: Any) -> Any:
     """Return the value that the database stores for an assigned one: "aapl" becomes "AAPL", "175.5" a decimal."""
     if isinstance(value, models.Model):
         value = value.pk
+    if isinstance(field, models.JSONField):
+        return json.loads(json.dumps(value, cls=field.encoder), cls=field.decoder)
     value = field.to_python(field.get_prep_value(value))
-    if isinstance(field, models.DecimalField) and isinstance(value, Decimal):
-        return value.quantize(Decimal(1).scaleb(-field.decimal_places), ROUND_HALF_UP)
+    if isinstance(field, models.DecimalField) and isinstance(value, Decimal) and value.is_finite():
+        return value.quantize(Decimal(1).scaleb(-field.decimal_places), ROUND_HALF_UP, ANY_PRECISION)
     return value
 
 

@@ -1,9 +1,11 @@
 """Writes of one row: one statement with their audit entry where the database can, compiled once, read back by none."""
 
+import contextlib
+import json
 from decimal import Decimal
 
 import pytest
-from django.db import connection, models, transaction
+from django.db import DatabaseError, DataError, connection, models, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
@@ -143,6 +145,91 @@ def test_save_of_an_old_instance_keeps_what_others_wrote(stock):
     stock.save()
     for row in (stock, Stock.objects.get(pk=stock.pk)):
         assert (row.quantity, row.price, row.name, row.version) == (99, 2, "MSFT", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "assigned", "others"),
+    [("name", "aapl", "MSFT"), ("price", "175.5", 3), ("price", 1.1, 3), ("quantity", "1", 9)],
+)
+def test_value_that_was_converted_when_stored_is_not_written_again(owner, name, assigned, others):
+    values = {"name": "AAPL", "price": 1, "quantity": 1} | {name: assigned}
+    stock = Stock(owner=owner.user, **values)
+    stock.save()
+    Stock.objects.filter(pk=stock.pk).update(**{name: others})
+    for is_active in (False, True):
+        stock.is_active = is_active
+        stock.save()
+    assert getattr(Stock.objects.get(pk=stock.pk), name) == others
+
+
+class RollbackError(Exception):
+    pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_value_of_others_that_was_rolled_back_is_not_written(owner, make_stock):
+    stock, other = (Stock.objects.get(pk=pk) for pk in [make_stock(owner.user).pk] * 2)
+    with contextlib.suppress(RollbackError), transaction.atomic():
+        other.name = "ROLLED"
+        other.save()
+        stock.quantity = 2
+        stock.save()
+        raise RollbackError
+    stock.save()
+    assert Stock.objects.values_list("name", "quantity").get(pk=stock.pk) == ("AAPL", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_committed_change_of_others_stays(owner, make_stock):
+    stock = Stock.objects.get(pk=make_stock(owner.user).pk)
+    with transaction.atomic():
+        stock.price = Decimal(2)
+        stock.save()
+    Stock.objects.filter(pk=stock.pk).update(name="OTHER", price=3)
+    stock.quantity = 7
+    stock.save()
+    assert Stock.objects.values_list("name", "price", "quantity").get(pk=stock.pk) == ("OTHER", 3, 7)
+    assert AuditEntry.objects.of_row(Stock, stock.pk).latest("id").changes == {"quantity": [10, 7]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_account_that_was_deactivated_meanwhile_stays_inactive(make_user):
+    user = User.objects.get(pk=make_user().pk)
+    user.username = "renamed"
+    user.save()  # opens a transaction itself
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    user.age = 5
+    user.save()
+    assert User.objects.values_list("is_active", "age").get(pk=user.pk) == (False, 5)
+
+
+@pytest.mark.parametrize("quantity", [50, F("quantity") + 1])
+def test_entry_names_the_new_owner_of_a_row_that_was_read_before(owner, stranger, stock, quantity):
+    Stock.objects.filter(pk=stock.pk).update(owner=stranger.user)
+    stock.quantity = quantity
+    stock.save()
+    assert AuditEntry.objects.of_row(Stock, stock.pk).latest("id").owner_id == stranger.user.pk
+
+
+@pytest.mark.parametrize(("name", "value"), [("quantity", 2**70), ("price", Decimal("1e30"))])
+def test_number_beyond_the_column_is_an_error_of_the_database(owner, name, value):
+    values = {"name": "AAPL", "price": 1, "quantity": 1} | {name: value}
+    error = DataError if connection.vendor == "postgresql" else (OverflowError, DatabaseError, ArithmeticError)
+    with pytest.raises(error), transaction.atomic():
+        Stock(owner=owner.user, **values).save()
+
+
+def test_value_with_more_digits_than_stored_is_written_once(owner):
+    stock = Stock(owner=owner.user, name="AAPL", price="1.23456", quantity=1)
+    for _ in range(3):
+        stock.save()
+    assert stock.version == 1
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1: 2}, {"a": [None, True, 1.5]}, None, "text"])
+def test_json_is_compared_and_logged_as_it_is_stored(value):
+    column = models.JSONField(null=True)
+    assert as_stored(column, value) == json.loads(json.dumps(value))
 
 
 @pytest.mark.django_db(transaction=True)
