@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.cache import cache
+from django.db import connection
 from rest_framework.test import APIClient
 
 from records.rest.pagination.counting import recent_estimates
@@ -211,6 +213,23 @@ def staff(staff_with) -> Client:
 @pytest.fixture
 def superuser(make_user) -> Client:
     return Client(make_user(is_staff=True, is_superuser=True))
+
+
+@pytest.fixture
+def run_concurrently():
+    """Return a function that runs operations in threads of their own, and returns their results."""
+
+    def run(operation):
+        try:
+            return operation()
+        finally:
+            connection.close()
+
+    def run_all(*operations):
+        with ThreadPoolExecutor(len(operations)) as pool:
+            return [future.result() for future in [pool.submit(run, operation) for operation in operations]]
+
+    return run_all
 
 
 def npm_ci(folder: Path) -> Path:

@@ -107,6 +107,9 @@ MIDDLEWARE = [
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 
+# Whether writes of single rows need the header If-Match.
+REQUIRE_IF_MATCH = env.bool("REQUIRE_IF_MATCH", default=False)
+
 # The limit of all request bodies, in bytes.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 

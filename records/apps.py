@@ -48,5 +48,6 @@ class RecordsConfig(AppConfig):
         connection_created.connect(register_functions)
         import_module("records.models.many_to_many").connect_signals()
         import_module("records.audit.receivers").connect_signals()
+        import_module("records.models.idempotency").connect_signals()
         if settings.SQL_ECHO:
             connection_created.connect(echo_sql)

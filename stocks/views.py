@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.functional import cached_property
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -67,11 +68,20 @@ class UserStocksViewSet(StockViewSet):
     path_model = User
     serializer_class = OwnedStockSerializer
 
+    @cached_property
+    def user_id(self) -> int:
+        return visible_user_id(self.request, self.kwargs["id"])
+
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.user_id = visible_user_id(request, kwargs["id"])
-        if self.action == "create" and self.user_id != request.user.pk and not request.user.may("add", Stock):
+        if self.action != "create":  # a creation that is repeated is answered even if the user is gone
+            self.user_id  # noqa: B018 - raises NotFound
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        user: Any = request.user
+        if self.user_id != user.pk and not user.may("add", Stock):
             raise PermissionDenied
+        return super().create(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Any]:
         queryset = super().get_queryset()

@@ -13,6 +13,8 @@ MIN_SIZE = 1024
 #: A page of 200 stocks, 37 KB, has 8.2 KB at level 1 in 0.16 ms, and 6.5 KB at level 6 in 0.53 ms.
 FASTEST, BEST = 1, 9
 GZIP = 31  # zlib's name for a gzip header around 32 KiB of memory
+#: End of the tag of a compressed response, inside of its quotation marks.
+GZIP_SUFFIX = "-gzip"
 TYPES = ("application/json", "application/vnd.oai.openapi+json", "text/html", "text/css", "text/javascript")
 #: Paths of responses with tokens.
 TOKEN_PATHS = "/api/v1/auth/"  # noqa: S105 — a path
@@ -25,7 +27,7 @@ class CompressionMiddleware:
     secret in them resembles the text that they sent (BREACH). Browsers add cookies to such requests, but not bearer
     tokens. So responses to requests with cookies, and responses with cookies or tokens, are not compressed.
 
-    Responses with an ETag are not compressed either, because a strong tag would have to differ between encodings.
+    The ETag of a compressed response gets a suffix, because a strong tag differs between encodings (RFC 9110, 8.8.3.3).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -39,6 +41,8 @@ class CompressionMiddleware:
                 response.content = zlib.compress(response.content, FASTEST, GZIP)
                 response.headers["Content-Encoding"] = "gzip"
                 response.headers["Content-Length"] = str(len(response.content))
+                if tag := response.headers.get("ETag"):
+                    response.headers["ETag"] = f'{tag[:-1]}{GZIP_SUFFIX}"'
         return response
 
 
@@ -48,7 +52,7 @@ def _may_be_compressed(request: HttpRequest, response: HttpResponse) -> bool:
         and response.status_code == 200
         and len(response.content) >= MIN_SIZE
         and response.headers.get("Content-Type", "").startswith(TYPES)
-        and not {"Content-Encoding", "ETag"} & response.headers.keys()
+        and "Content-Encoding" not in response.headers
         and not (request.META.get("HTTP_COOKIE") or response.cookies)
         and not request.path.startswith(TOKEN_PATHS)
     )

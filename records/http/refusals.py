@@ -60,7 +60,7 @@ class RefusalMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.status_code == 403:
+        if response.status_code == 403 and "X-Dry-Run" not in response.headers:
             try:
                 record_refusal(request)
             except Exception:  # the response is valid without the entry, and the database or the cache may be down

@@ -79,6 +79,8 @@ def problem_from_exception(exc: Exception, context: dict[str, Any]) -> HttpRespo
         errors = _flatten(exc.detail)
         general = errors.pop(GENERAL, [])
         detail = " ".join(general) or _summary(errors)
+    for name, value in getattr(exc, "headers", {}).items():
+        response.headers[name] = value
     body = problem_body(response.status_code, detail, errors)
     # The browsable API displays each error beside its field, and finds the form through the data.
     serializer = getattr(getattr(exc, "detail", None), "serializer", None)

@@ -22,6 +22,7 @@ class SessionViewSet(RecordViewSet):
     serializer_class = SessionSerializer
     sort_fields = ("id", "created_at", "refreshed_at")
     default_sort = "-created_at"
+    has_safe_writes = False
 
     def get_queryset(self) -> QuerySet[Session]:
         if getattr(self, "swagger_fake_view", False):

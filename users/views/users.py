@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.db import transaction
-from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -36,6 +35,7 @@ class UserViewSet(SoftDeletableViewSet):
     search_fields = ("username", "email", "name")
     sort_fields = ("id", "username", "email", "name", "age", "created_at")
     owner_actions = frozenset({"update", "partial_update"})
+    conditional_actions = SoftDeletableViewSet.conditional_actions | {"me"}
     action_parameters: ClassVar[dict[str, frozenset[str]]] = {
         "destroy": frozenset({"reason", "permanent"}),
         "me": frozenset({"fields"}),
@@ -45,7 +45,7 @@ class UserViewSet(SoftDeletableViewSet):
     confirmed_password_hash: str | None = None
 
     def get_serializer_class(self) -> type[UserSerializer]:
-        return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action, UserSerializer)
+        return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action or "", UserSerializer)
 
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
@@ -79,7 +79,11 @@ class UserViewSet(SoftDeletableViewSet):
         row = self.get_row(self.get_queryset().filter(pk=user_id), selected or ["id"])
         if names is None or {"stocks", "stocks_total"} & set(names):
             row |= self._holdings(user_id)
-        return Response(row if names is None else {name: row[name] for name in names})
+        return self.row_response(row if names is None else {name: row[name] for name in names})
+
+    def current_row(self, row: User) -> dict[str, Any]:
+        current = super().current_row(row)
+        return current if self.action == "me" else current | self._holdings(row.pk)
 
     def _holdings(self, user_id: int) -> dict[str, Any]:
         model: Any = User._meta.get_field("stocks").related_model
@@ -107,11 +111,13 @@ class UserViewSet(SoftDeletableViewSet):
             User.all_objects.filter(pk=user.pk).purge()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def update_row(self, queryset: QuerySet[User], *, partial: bool) -> Response:
-        # Before the transaction of the row, so that a wrong guess stays counted.
-        if self.row_id() == self.request.user.pk:
+    def prepare_write(self) -> None:
+        is_own = self.action == "me" or (self.action in {"update", "partial_update"} and self.is_own_row())
+        if is_own:
             self.confirmed_password_hash = confirmed_password_hash(self.request)
-        return super().update_row(queryset, partial=partial)
+
+    def is_own_row(self) -> bool:
+        return bool(self.row_id() == self.request.user.pk)
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "confirmed_password_hash": self.confirmed_password_hash}
@@ -124,4 +130,4 @@ class UserViewSet(SoftDeletableViewSet):
         own = self.live_rows().filter(pk=request.user.pk)
         if request.method in {"PUT", "PATCH"}:
             return self.update_row(own, partial=True)
-        return Response(self.get_row(own, selected_fields(request.query_params, MeSerializer)))
+        return self.row_response(self.get_row(own, selected_fields(request.query_params, MeSerializer)))

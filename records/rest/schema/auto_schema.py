@@ -17,6 +17,7 @@ from records.rest.schema.components import tag_of
 from records.rest.schema.examples import example_of
 from records.rest.schema.keywords import NOT_IN_QUERIES, add_integer_format, id_schema
 from records.rest.schema.responses import DESCRIPTIONS, HEADERS_OF, REQUEST_ID, ProblemSerializer
+from records.rest.schema.safe_writes import SafeOperation
 from records.rest.schema.serializer_schema import SerializerSchema, registered_serializer
 from records.rest.serializers import RecordSerializer
 
@@ -79,7 +80,7 @@ class RecordSchema(SerializerSchema):
             else parameter
             for parameter in super()._get_parameters()
         ]
-        parameters.append(copy.deepcopy(REQUEST_ID))
+        parameters += copy.deepcopy([*SafeOperation(self.view, self.method).parameters(), REQUEST_ID])
         for parameter in parameters:
             schema = parameter["schema"]
             is_text = parameter["in"] == "query" and schema.get("type") == "string"
@@ -175,6 +176,7 @@ class RecordSchema(SerializerSchema):
             statuses.append(409)
         if self.method in {"POST", "PUT", "PATCH"}:
             statuses += [413, 415]
+        statuses += SafeOperation(self.view, self.method).error_statuses()
         return sorted({*statuses, *getattr(self.view, "error_statuses", ()), 429, 503})
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
@@ -186,6 +188,8 @@ class RecordSchema(SerializerSchema):
             if status not in bodies:
                 bodies[status] = self._get_response_for_code(ProblemSerializer, status, media_types)
                 self._add_example(bodies[status], int(status))
+        for status in map(str, SafeOperation(self.view, self.method).other_statuses()):
+            bodies[status] = {"description": DESCRIPTIONS[int(status)]}
         for status, body in bodies.items():
             self._complete_body(body, int(status))
         return bodies
@@ -195,7 +199,7 @@ class RecordSchema(SerializerSchema):
             body["content"]["text/html"] = {"schema": {"type": "string"}}
         if body.get("description") in {"", "No response body"}:
             body["description"] = DESCRIPTIONS.get(status) or f"{HTTPStatus(status).phrase}."
-        names = ["X-Request-ID", *HEADERS_OF.get(status, ())]
+        names = ["X-Request-ID", *HEADERS_OF.get(status, ()), *SafeOperation(self.view, self.method).headers(status)]
         names += ["RateLimit", "RateLimit-Policy"] if self.path.startswith("/api/") else []
         references = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         body["headers"] = body.get("headers", {}) | references

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from records.rest.schema import safe_writes
 from records.rest.schema.keywords import INT64
 
 #: Default description of responses by status.
@@ -13,14 +14,18 @@ DESCRIPTIONS = {
     202: "Accepted.",
     204: "Done; the answer has no body.",
     302: "Found.",
+    304: "The row is still the one that `If-None-Match` names.",
     400: "The request is wrong; `errors` names the fields or parameters at fault.",
     401: "The request has no valid credentials.",
     403: "The caller may not do this.",
     404: "There is no such row, or the caller may not see it.",
     406: "The service has none of the media types in `Accept`.",
     409: "The request conflicts with the present state.",
+    412: "The row has changed since it was read; `ETag` is its current tag. Nothing was stored.",
     413: "The body is too large.",
     415: "The service cannot read this media type.",
+    422: "The `Idempotency-Key` belongs to another request, or its response is too large to be kept.",
+    428: "The service requires `If-Match`.",
     429: "Too many requests: try again after `Retry-After` seconds.",
     502: "Another service did not answer as it should.",
     503: "The database, or something else that is needed, cannot be reached: try again after `Retry-After` seconds.",
@@ -28,6 +33,7 @@ DESCRIPTIONS = {
 
 #: Components under `headers`.
 HEADERS: dict[str, dict[str, Any]] = {
+    **safe_writes.HEADERS,
     "X-Request-ID": {
         "description": "Id of this request: the caller's own, if it sent a well-formed one. Logs have it too.",
         "required": True,

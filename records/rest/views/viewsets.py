@@ -15,10 +15,11 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
+from records.db.character_classes import JSON_SCHEMA_INVISIBLE
 from records.db.compiled import compiled_rows
 from records.db.text import validate_line
 from records.exceptions import ConflictError
-from records.models import SoftDeletable
+from records.models import Record, SoftDeletable
 from records.rest.columns import api_columns, select_columns
 from records.rest.filters import RecordFilterBackend, SearchBackend, groups_of_filters
 from records.rest.pagination import RecordPagination, selected_fields
@@ -27,16 +28,17 @@ from records.rest.permissions import VERBS, RecordPermission
 from records.rest.serializers import RecordSerializer, StrictSerializer
 from records.rest.views.base import StrictMixin
 from records.rest.views.identifiers import not_found, parse_id
+from records.rest.views.writes import SafeWriteMixin
 
 MAX_REASON_LENGTH = 200
 REASON_PARAMETER = OpenApiParameter(
     "reason",
-    {"type": "string", "maxLength": MAX_REASON_LENGTH},
+    {"type": "string", "maxLength": MAX_REASON_LENGTH, "pattern": rf"^[^{JSON_SCHEMA_INVISIBLE}\ufffd]*$"},
     description="Why; kept with the deleted row.",
 )
 
 
-class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
+class ReadOnlyViewSet(SafeWriteMixin, StrictMixin, GenericViewSet[Any]):
     """List and retrieve the rows of one model."""
 
     request: Any
@@ -97,7 +99,7 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
             return frozenset(names if self.may_see_deleted() else names - {"is_deleted"})
         if self.action == "retrieve":
             return frozenset({"fields"})
-        return self.action_parameters.get(self.action or "", frozenset())
+        return self.action_parameters.get(self.action or "", frozenset()) | self.write_parameters()
 
     # Rows
 
@@ -143,9 +145,12 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
         serializer_class = self.get_serializer_class()
         selected = list(api_columns(serializer_class)) if names is None else names
         required = [name for name in self.required_columns if name not in selected]
-        rows = list(select_columns(queryset, serializer_class, [*selected, *required])[:1])
+        has_version = issubclass(self.model, Record)
+        annotations = ["version"] if has_version and "version" not in selected else []
+        rows = list(select_columns(queryset, serializer_class, [*selected, *required], annotations)[:1])
         if not rows:
             raise self.not_found()
+        self.row_version = rows[0]["version"] if has_version else None
         self.format_row(rows[0])
         return {name: rows[0][name] for name in selected}
 
@@ -153,8 +158,13 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
         """Change a row of a response in place, where its columns are not what the API returns."""
 
     def lock_row(self, queryset: models.QuerySet[Any]) -> Any:
-        """Return the row of the path, locked, if the user may take the current action on it."""
-        return self._checked(queryset.select_for_update(of=("self",), no_key=True))
+        """Return the row of the path, locked, if the user may take the current action on this version of it."""
+        row = self._checked(queryset.select_for_update(of=("self",), no_key=True))
+        self.check_precondition(row)
+        return row
+
+    def current_row(self, row: Any) -> dict[str, Any]:
+        return self.get_row(self.model.all_objects.filter(pk=row.pk))
 
     def get_object(self) -> Any:
         """Return the row of the path as an instance, by which DRF finds the methods for OPTIONS."""
@@ -175,7 +185,7 @@ class ReadOnlyViewSet(StrictMixin, GenericViewSet[Any]):
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         names = selected_fields(request.query_params, self.get_serializer_class())
-        return Response(self.get_row(self.get_queryset().filter(pk=self.row_id()), names))
+        return self.row_response(self.get_row(self.get_queryset().filter(pk=self.row_id()), names))
 
 
 class RecordViewSet(ReadOnlyViewSet):
@@ -188,7 +198,7 @@ class RecordViewSet(ReadOnlyViewSet):
         self.perform_create(serializer)
         row = self.written_row(serializer.instance)
         location = reverse(f"{self.model._meta.model_name}-detail", kwargs={"id": serializer.instance.pk})
-        return Response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
+        return self.row_response(row, status=status.HTTP_201_CREATED, headers={"Location": location})
 
     def require_body(self) -> None:
         """Raise ParseError if a body is missing where an empty object would be valid: it was probably lost."""
@@ -208,6 +218,7 @@ class RecordViewSet(ReadOnlyViewSet):
         if self.required_columns or not stored.keys() >= set(columns.values()):
             return self.get_row(self.live_rows().filter(pk=instance.pk))
         row = {name: stored[column] for name, column in columns.items()}
+        self.row_version = stored["version"]
         self.format_row(row)
         return row
 
@@ -225,7 +236,7 @@ class RecordViewSet(ReadOnlyViewSet):
             serializer.is_valid(raise_exception=True)
             self.require_body()
             self.perform_update(serializer)
-            return Response(self.written_row(instance))
+            return self.row_response(self.written_row(instance))
 
     def perform_update(self, serializer: Any) -> None:
         serializer.save(**({} if serializer.partial else serializer.with_defaults(serializer.validated_data)))
@@ -273,4 +284,4 @@ class SoftDeletableViewSet(RecordViewSet):
                 instance.restore()
             except ModelValidationError as error:
                 raise ConflictError(error.messages[0]) from None
-            return Response(self.get_row(self.live_rows().filter(pk=instance.pk)))
+            return self.row_response(self.get_row(self.live_rows().filter(pk=instance.pk)))

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Model, Q
 
 from records.db.clock import database_now
-from records.models import SoftDeletable
+from records.models import IdempotencyKey, SoftDeletable
 from users.delivery import deliver_due
 from users.mail import queue_deletion_reminder
 from users.models import QueuedMail, RateLimit, Session, SpentToken, User
@@ -94,6 +94,7 @@ class Command(BaseCommand):
             Session.objects.filter(ended),
             SpentToken.objects.filter(expires_at__lt=now),
             RateLimit.objects.filter(expires_at__lt=now),
+            IdempotencyKey.objects.expired(now),
         ):
             model: type[Model] = queryset.model
             count = queryset.count() if self.dry_run else queryset.delete()[0]
