@@ -2,10 +2,10 @@
 
     python benchmarks/safe_writes.py [--writes 10000] [--sqlite]
 
-It starts a server with two workers, on a temporary PostgreSQL server or a SQLite file. A worker is killed every five seconds.
-Eight clients each read a row, add 1 to its quantity and write it with If-Match, until as many writes were answered as
-each should do. Then they create rows with an Idempotency-Key, each key by two clients at once, and close every fifth
-connection before the response arrives. Both repeat what was not answered.
+It starts a server with two workers, on a temporary PostgreSQL server or a SQLite file, and kills a worker every five
+seconds. Eight clients each read a row, add 1 to its quantity and write it with If-Match. Then they create rows with an
+Idempotency-Key, each key by two clients at once, and close every fifth connection before the response arrives. A
+request without a response is repeated.
 """
 
 import argparse
