@@ -1,6 +1,7 @@
 """Tests against a running `manage.py serve`, over sockets."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -328,6 +330,55 @@ def test_reload_loses_no_request(server):
         client.join()
     assert is_replaced
     assert failures == []
+
+
+# Safe writes, by two processes
+
+
+@pytest.fixture(scope="module")
+def two_workers(database_url):
+    server = Server(database_url, WEB_WORKERS="2", THROTTLE_USER="100000/min")
+    yield server
+    server.stop()
+
+
+def responses(server, method, path, body=None, **headers):
+    """Yield the responses to a request, which is repeated while there is none, as clients do."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    while True:
+        with suppress(OSError, http.client.HTTPException):
+            answer = server.request(method, path, body, headers)
+            if answer.status not in {409, 503}:
+                yield answer
+
+
+def first_response(*args, **headers):
+    return next(responses(*args, **headers))
+
+
+def increment(server, path, headers, keys):
+    """Add 1 to the quantity, as often as it takes."""
+    status = 412
+    while status == 412:
+        row = first_response(server, "GET", path, **headers)
+        body = {"quantity": json.loads(row.text)["quantity"] + 1}
+        condition = headers | {"If_Match": row.headers["ETag"], "Idempotency_Key": next(keys)}
+        status = first_response(server, "PATCH", path, body, **condition).status
+    assert status == 200
+
+
+def in_threads(operation, count):
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: operation(), range(count)))
+
+
+def test_concurrent_increments_through_two_workers_lose_nothing(two_workers):
+    headers = two_workers.login()
+    body = {"name": "AAPL", "price": 1.5, "quantity": 1}
+    path = first_response(two_workers, "POST", "/api/v1/stocks", body, **headers).headers["Location"]
+    keys = map(str, itertools.count())
+    in_threads(lambda: [increment(two_workers, path, headers, keys) for _ in range(10)], 4)
+    assert json.loads(first_response(two_workers, "GET", path, **headers).text)["quantity"] == 41
 
 
 def is_running(pid: int) -> bool:
