@@ -67,6 +67,12 @@ def pytest_configure() -> None:
     django_settings.WHITENOISE_USE_FINDERS = django_settings.WHITENOISE_AUTOREFRESH = True
 
 
+def pytest_collect_file(file_path, parent):
+    """Load the plugin of schemathesis for its only tests. Its import takes each process half a second."""
+    if file_path.name == "test_openapi.py" and find_spec("schemathesis"):
+        parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
 @pytest.fixture(autouse=True)
 def _fresh_cache():
     cache.clear()
