@@ -73,6 +73,12 @@ def pytest_collect_file(file_path, parent):
         parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers():
+    """Start one more worker than there are processors, because tests of servers and browsers wait."""
+    return (yield) + 1
+
+
 @pytest.fixture(autouse=True)
 def _fresh_cache():
     cache.clear()
