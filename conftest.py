@@ -56,6 +56,7 @@ zeal = import_module("zeal") if _is_ci() or find_spec("zeal") else None
 
 
 def pytest_configure() -> None:
+    gc.set_threshold(20_000, 20, 100)
     if zeal is not None:
         import_module("zeal.patch").patch()  # as its Django app does; production does not install it
     # A real hash takes 50 ms by design, and collected static files are for servers.
@@ -115,7 +116,6 @@ def pytest_collection_finish():
     """Exclude the collected tests from garbage collection, which takes 100 ms with them and runs thousands of times."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 def _call_in_large_frame(function, *arguments):
