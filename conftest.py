@@ -68,16 +68,16 @@ def pytest_configure() -> None:
     django_settings.WHITENOISE_USE_FINDERS = django_settings.WHITENOISE_AUTOREFRESH = True
 
 
-def pytest_collect_file(file_path, parent):
-    """Load the plugin of schemathesis for its only tests. Its import takes each process half a second."""
-    if file_path.name == "test_openapi.py" and find_spec("schemathesis"):
-        parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers():
     """Start one more worker than there are processors, because tests of servers and browsers wait."""
     return (yield) + 1
+
+
+def pytest_collect_file(file_path, parent):
+    """Load the plugin of schemathesis for its only tests. Its import takes each process half a second."""
+    if file_path.name == "test_openapi.py" and find_spec("schemathesis"):
+        parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 
 @pytest.fixture(autouse=True)
@@ -192,8 +192,8 @@ def staff_with(make_user):
     def make(*codenames: str) -> Client:
         user = make_user(is_staff=True)
         link = User.user_permissions.through
-        permissions = Permission.objects.filter(codename__in=codenames)
-        link.objects.bulk_create(link(user=user, permission=permission) for permission in permissions)
+        permissions = Permission.objects.filter(codename__in=codenames).order_by().values_list("pk", flat=True)
+        link.objects.bulk_create(link(user=user, permission_id=permission) for permission in permissions)
         return Client(user)
 
     return make
