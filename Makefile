@@ -18,7 +18,7 @@ env:  ## write .env with generated secrets, for serve and docker compose; POSTGR
 	@"$(PYTHON)" config/write_env.py
 
 test: $(VENV)/dev  ## run the tests; ARGS='-k paging' selects some
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/python -m pytest $(ARGS)
 
 bench-large: $(VENV)/dev  ## measure 10,000 to 10,000,000 stocks on PostgreSQL: 10 GB, half an hour; ARGS='--sizes 10000,100000'
 	@exec $(BIN)/python benchmarks/large.py $(ARGS)

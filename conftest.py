@@ -58,6 +58,7 @@ zeal = import_module("zeal") if _is_ci() or find_spec("zeal") else None
 
 
 def pytest_configure() -> None:
+    gc.set_threshold(20_000, 20, 100)
     if zeal is not None:
         import_module("zeal.patch").patch()  # as its Django app does; production does not install it
     # A real hash takes 50 ms by design, and collected static files are for servers.
@@ -67,6 +68,18 @@ def pytest_configure() -> None:
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
     django_settings.WHITENOISE_USE_FINDERS = django_settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers():
+    """Start one more worker than there are processors, because tests of servers and browsers wait."""
+    return (yield) + 1
+
+
+def pytest_collect_file(file_path, parent):
+    """Load the plugin of schemathesis for its only tests. Its import takes each process half a second."""
+    if file_path.name == "test_openapi.py" and find_spec("schemathesis"):
+        parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +118,6 @@ def pytest_collection_finish():
     """Exclude the collected tests from garbage collection, which takes 100 ms with them and runs thousands of times."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 def _call_in_large_frame(function, *arguments):
@@ -182,8 +194,8 @@ def staff_with(make_user):
     def make(*codenames: str) -> Client:
         user = make_user(is_staff=True)
         link = User.user_permissions.through
-        permissions = Permission.objects.filter(codename__in=codenames)
-        link.objects.bulk_create(link(user=user, permission=permission) for permission in permissions)
+        permissions = Permission.objects.filter(codename__in=codenames).order_by().values_list("pk", flat=True)
+        link.objects.bulk_create(link(user=user, permission_id=permission) for permission in permissions)
         return Client(user)
 
     return make

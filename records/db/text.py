@@ -143,9 +143,10 @@ class StartsWithCapital(OneLineValidator):
 
     regex = f"^[{JSON_SCHEMA_CAPITALS}][^{JSON_SCHEMA_INVISIBLE}]*$"
     code = "capital"
+    capital = re.compile(f"[{CAPITALS}]")
 
     def __call__(self, value: Any) -> None:
-        if not re.match(f"[{CAPITALS}]", str(value)):
+        if not self.capital.match(str(value)):
             raise ValidationError(self.message, code=self.code)
 
 

@@ -1,4 +1,4 @@
-"""A process that has imported the parts of Django that need no settings, and runs each command in a fork of itself.
+"""A process that has imported libraries that need no settings, and runs each command in a fork of itself.
 
 It reads one command per line as JSON and writes its exit code: `[["manage.py", "check"], cwd, environment, out, err]`.
 """
@@ -9,10 +9,28 @@ import os
 import runpy
 import sys
 import traceback
+from importlib import import_module
 
-import environ  # noqa: F401
-import psycopg2  # noqa: F401
+LIBRARIES = (
+    "authlib.integrations.django_client",
+    "django.contrib.admin",
+    "django.contrib.staticfiles.finders",
+    "django.core.management",
+    "django.db.backends.postgresql.base",
+    "django.db.backends.sqlite3.base",
+    "django.db.migrations",
+    "django.test",
+    "django_filters",
+    "environ",
+    "jsonschema",
+    "jwt",
+    "rest_framework.serializers",
+    "whitenoise.middleware",
+)
+for library in LIBRARIES:
+    import_module(library)
 
+gc.collect()
 gc.freeze()  # so that collections in a fork do not copy these pages
 for line in sys.stdin:
     command, folder, environment, *outputs = json.loads(line)
