@@ -292,6 +292,22 @@ def test_liveness_is_ok_while_all_threads_wait_for_the_database(server, database
         request.join()
 
 
+def test_api_responds_while_all_sign_ins_wait_for_a_provider(database_url):
+    with ExitStack() as closing_provider:
+        provider = closing_provider.enter_context(socket.create_server(("127.0.0.1", 0)))  # accepts and never responds
+        url = f"http://127.0.0.1:{provider.getsockname()[1]}/"
+        options = {"CLIENT_ID": "stocks", "CLIENT_SECRET": "secret", "DISCOVERY_URL": url}
+        server = Server(database_url, **{f"OAUTH_SLOW_{name}": value for name, value in options.items()})
+        closing_provider.callback(server.stop)
+        sign_ins = [closing_provider.enter_context(server.connect()) for _ in range(12)]
+        for sign_in in sign_ins:
+            sign_in.sendall(head("GET", "/api/v1/auth/oauth/slow/login"))
+        for _ in range(4):
+            closing_provider.enter_context(provider.accept()[0])
+        assert server.get("/api/v1").status == server.get("/health/ready").status == 200
+        assert {read_response(sign_in)[0] for sign_in in sign_ins} == {502}
+
+
 def test_reload_loses_no_request(server):
     failures: list[Any] = []
     is_finished = threading.Event()
