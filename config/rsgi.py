@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 BODY_SECONDS = 10
 #: Paths that a separate thread answers, so that they respond while all other threads wait for the database.
 LIVENESS_PATHS = frozenset({"/ping", "/ping/", "/health/live", "/health/live/"})
+#: Beginning of the paths that contact OpenID Connect providers.
+SIGN_IN_PATHS = "/api/v1/auth/oauth/"
 #: Seconds that a worker may take to finish its requests after its parent has died.
 ORPHAN_SECONDS = 10
 #: Seconds during which a stopping worker asks its clients to close their connections.
@@ -92,6 +94,10 @@ class Application:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._threads = Threads(loop, settings.WEB_THREADS, "request")
         self._liveness_thread = Threads(loop, 1, "liveness")
+        # A provider that responds slowly occupies these threads only.
+        self._sign_in_threads = (
+            Threads(loop, settings.SIGN_IN_THREADS, "sign-in") if settings.SIGN_IN_THREADS else self._threads
+        )
         loop.add_signal_handler(signal.SIGTERM, self._drain, loop)  # instead of Granian's, which stops at once
         courier.start()
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
@@ -113,8 +119,12 @@ class Application:
         if body or "CONTENT_LENGTH" in environ:
             environ["CONTENT_LENGTH"] = str(len(body))
         environ[CLOSE_CONNECTION] = self._is_draining and scope.http_version != "2"
-        threads = self._liveness_thread if scope.path in LIVENESS_PATHS else self._threads
-        await threads.respond(environ, protocol)
+        await self._threads_for(scope.path).respond(environ, protocol)
+
+    def _threads_for(self, path: str) -> Threads:
+        if path in LIVENESS_PATHS:
+            return self._liveness_thread
+        return self._sign_in_threads if path.startswith(SIGN_IN_PATHS) else self._threads
 
 
 def _environ(scope: Any) -> dict[str, Any]:

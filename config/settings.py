@@ -64,6 +64,9 @@ if not addresses.is_local_host(_app_host):  # `serve` warns if a local address i
 PING_MESSAGE = env.line("PING_MESSAGE", default="pong")
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0, minimum=0, maximum=100)
 WEB_THREADS = env.int("WEB_THREADS", default=8, minimum=1, maximum=1000)
+OAUTH_PROVIDERS = oauth.providers()
+# More threads of each worker, which wait for providers.
+SIGN_IN_THREADS = 4 if OAUTH_PROVIDERS else 0
 
 INSTALLED_APPS = [
     "users.apps.ManagementConfig",  # django.contrib.admin
@@ -132,14 +135,15 @@ MIGRATION_DATABASE = databases.migration_database(DATABASES["default"])
 DB_CONNECTIONS_MAX = env.int("DB_POOL_SIZE", default=20, minimum=1, maximum=10**6) + env.int(
     "DB_MAX_OVERFLOW", default=30, minimum=0, maximum=10**6
 )
-# Each worker has another thread, which delivers mails.
-_most_workers = max(1, DB_CONNECTIONS_MAX // (WEB_THREADS + 1))
+_other_threads = SIGN_IN_THREADS + 1  # one delivers mails
+_most_workers = max(1, DB_CONNECTIONS_MAX // (WEB_THREADS + _other_threads))
 # A worker for each processor, where Redis counts requests for all of them; otherwise each would count on its own.
 _usual_workers = (os.cpu_count() or 1) if "redis" in CACHES["default"]["BACKEND"] else 1
 WEB_WORKERS = env.int("WEB_WORKERS", default=min(_usual_workers, _most_workers), minimum=1, maximum=1000)
-if WEB_WORKERS * (WEB_THREADS + 1) > DB_CONNECTIONS_MAX:
+_connections = WEB_WORKERS * (WEB_THREADS + _other_threads)
+if _connections > DB_CONNECTIONS_MAX:
     raise ImproperlyConfigured(
-        f"WEB_WORKERS x (WEB_THREADS + 1) is {WEB_WORKERS * (WEB_THREADS + 1)}, each thread keeps one connection, and "
+        f"WEB_WORKERS x (WEB_THREADS + {_other_threads}) is {_connections}, each thread keeps one connection, and "
         f"DB_POOL_SIZE + DB_MAX_OVERFLOW allows {DB_CONNECTIONS_MAX}: raise the one or lower the other."
     )
 SQL_ECHO = env.bool("SQL_ECHO", default=False)
@@ -306,8 +310,6 @@ ACCESS_TOKEN_LIFETIME = timedelta(minutes=env.int("ACCESS_TOKEN_MINUTES", defaul
 REFRESH_TOKEN_LIFETIME = timedelta(days=env.int("REFRESH_TOKEN_DAYS", default=14, minimum=1, maximum=3650))
 SESSION_COOKIE_AGE = int(REFRESH_TOKEN_LIFETIME.total_seconds())
 ACCOUNT_DELETION_GRACE = timedelta(days=env.int("ACCOUNT_DELETION_GRACE_DAYS", default=7, minimum=0, maximum=3650))
-OAUTH_PROVIDERS = oauth.providers()
-
 # Static files
 
 STATIC_URL = "/static/"

@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -292,6 +293,39 @@ def test_liveness_is_ok_while_all_threads_wait_for_the_database(server, database
         assert any(request.is_alive() for request in requests)
     for request in requests:
         request.join()
+
+
+def test_api_responds_while_some_requests_wait_for_the_database(database_url):
+    server = Server(database_url, WEB_THREADS="")  # the default
+    registration = {"email": "queue@example.com", "username": "queue", "password": PASSWORD}
+    with ExitStack() as closing_server:
+        closing_server.callback(server.stop)
+        locker = closing_server.enter_context(closing(lock_users(database_url)))
+        clients = [closing_server.enter_context(server.connect()) for _ in range(5)]
+        body = json.dumps(registration)
+        for client in clients:
+            client.sendall(head("POST", "/api/v1/auth/register", f"Content-Length: {len(body)}") + body.encode())
+        time.sleep(0.5)
+        assert server.get("/api/v1").status == 200
+        assert not select.select(clients, [], [], 0)[0], "A request did not wait."
+        locker.close()
+
+
+def test_api_responds_while_all_sign_ins_wait_for_a_provider(database_url):
+    with ExitStack() as closing_provider:
+        provider = closing_provider.enter_context(socket.create_server(("127.0.0.1", 0)))  # accepts and never responds
+        provider.settimeout(30)
+        url = f"http://127.0.0.1:{provider.getsockname()[1]}/"
+        options = {"CLIENT_ID": "stocks", "CLIENT_SECRET": "secret", "DISCOVERY_URL": url}
+        server = Server(database_url, **{f"OAUTH_SLOW_{name}": value for name, value in options.items()})
+        closing_provider.callback(server.stop)
+        sign_ins = [closing_provider.enter_context(server.connect()) for _ in range(12)]
+        for sign_in in sign_ins:
+            sign_in.sendall(head("GET", "/api/v1/auth/oauth/slow/login"))
+        for _ in range(4):
+            closing_provider.enter_context(provider.accept()[0])
+        assert server.get("/api/v1").status == server.get("/health/ready").status == 200
+        assert {read_response(sign_in)[0] for sign_in in sign_ins} == {502}
 
 
 def test_reload_loses_no_request(server):

@@ -29,6 +29,14 @@ def assert_refused(name, environment):
     assert "secret" not in str(error.value)
 
 
+def test_threads_that_need_more_connections_than_allowed_are_refused():
+    size = {"WEB_WORKERS": "2", "WEB_THREADS": "3", "DB_POOL_SIZE": "8", "DB_MAX_OVERFLOW": "0"}
+    assert load(**size)["SIGN_IN_THREADS"] == 0
+    assert_refused("WEB_THREADS", size | {"WEB_THREADS": "4"})
+    assert_refused("WEB_THREADS", size | PROVIDER)
+    assert load(**size | PROVIDER | {"DB_POOL_SIZE": "16"})["SIGN_IN_THREADS"] == 4
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -40,16 +40,14 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.use_finders:
-            collected = dict(self.files)
             self.add_files_from_finders()
-            self.files |= collected
 
     def add_files(self, root: Any, prefix: str | None = None) -> None:
         if self.autorefresh or Path(root).is_dir():  # WhiteNoise warns of a missing directory
             super().add_files(root, prefix)
 
     def add_file_to_dictionary(self, url: str, path: str, stat_cache: Any = None) -> None:
-        if is_public(url):
+        if is_public(url) and url not in self.files:  # collected files are added first
             super().add_file_to_dictionary(url, path, stat_cache=stat_cache)
 
     def find_file(self, url: str) -> Any:

@@ -1,6 +1,5 @@
 """Clients of OpenID Connect providers: the authorization code flow with PKCE, state and nonce, by Authlib."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +28,6 @@ PAUSE_SECONDS = 10
 
 #: Name of a provider → the time, by time.monotonic(), until which it is not contacted.
 _paused_until: dict[str, float] = {}
-#: Keeps some threads free for other requests while providers respond slowly.
-_exchanges = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 2))
 
 
 @cache
@@ -44,19 +41,15 @@ def registry() -> OAuth:
 
 @contextmanager
 def exchange(client: Any) -> Iterator[None]:
-    """Send requests to a provider; raise ConnectionError if it is paused or too many threads wait for providers."""
+    """Send requests to a provider within EXCHANGE_SECONDS; raise ConnectionError if it is paused."""
     if time.monotonic() < _paused_until.get(client.name, 0):
         raise ConnectionError("It did not respond a moment ago.")
-    if not _exchanges.acquire(blocking=False):
-        raise ConnectionError("Too many sign-ins are waiting for a provider.")
     try:
         with deadline(EXCHANGE_SECONDS):
             yield
     except TimeoutError:
         _pause(client)
         raise
-    finally:
-        _exchanges.release()
 
 
 def _pause(client: Any) -> None:

@@ -828,15 +828,6 @@ def test_oversized_provider_response_is_refused(provider, browser, monkeypatch):
     assert_refused(browser.get(f"{BASE}/example/login"), status=502)
 
 
-def test_concurrent_provider_requests_are_limited(provider, browser, monkeypatch):
-    monkeypatch.setattr(oidc_client, "_exchanges", threading.BoundedSemaphore(1))
-    oidc_client._exchanges.acquire()
-    assert_refused(browser.get(f"{BASE}/example/login"), status=502)
-    assert provider.requested_paths == []
-    oidc_client._exchanges.release()
-    assert start_sign_in(browser)
-
-
 # Settings
 
 

@@ -1,11 +1,13 @@
 """Prepare the database and the static files, and serve: for `make serve` and the container."""
 
+import gc
 import hashlib
 import ipaddress
 import multiprocessing
 import os
 import secrets
 import socket
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +37,8 @@ class Command(BaseCommand):
     def handle(self, *, host: str, reload: bool, **options: Any) -> None:
         if settings.DATABASES["default"]["NAME"] == ":memory:":
             raise CommandError("DATABASE_URL names a database in memory, which every worker would have for itself.")
+        gc.freeze()  # modules stay: neither migrations nor workers need to look for garbage among them
+        gc.enable()  # manage.py disables it
         listener = self.bind(host.strip("[]"))
         self.prepare_database()
         if not settings.DEBUG:
@@ -60,6 +64,9 @@ class Command(BaseCommand):
         if reload:
             self.serve_reloading(listener, server)
         else:
+            # Workers share the memory of what is loaded before they are forked. It lists the collected static files.
+            import_module("config.rsgi")
+            gc.freeze()
             SharedSocketServer(listener, workers=settings.WEB_WORKERS, **server).serve()
 
     def serve_reloading(self, listener: socket.socket, server: dict[str, Any]) -> None:
