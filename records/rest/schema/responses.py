@@ -12,6 +12,7 @@ DESCRIPTIONS = {
     201: "Created.",
     202: "Accepted.",
     204: "Done; the answer has no body.",
+    207: "With `atomic=false`: the good rows are stored, and each row has its own status.",
     302: "Found.",
     400: "The request is wrong; `errors` names the fields or parameters at fault.",
     401: "The request has no valid credentials.",
