@@ -4,8 +4,9 @@ import pytest
 from categories.models import Category
 from categories.tests.factories import make_category
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import connection, models
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.core.management import call_command
 from gadgets.models import Gadget
 from gadgets.tests.factories import gadget_values, make_gadget
@@ -383,3 +384,168 @@ def test_admin_refuses_invalid_values(browser, owner):
     selected = {"action": "delete_selected", "_selected_action": "abc", "post": "yes"}
     assert browser.post("/admin/gadgets/gadget/", selected).status_code == 400
     assert Gadget.objects.filter(pk=gadget.pk).exists()
+
+
+# Bulk writes
+
+
+def errors(answer):
+    assert answer.status_code == 400, answer.content
+    return answer.json()["errors"]
+
+
+def test_references_of_many_rows_are_checked_together(owner, stranger):
+    rows = [order_line_values(owner.user) for _ in range(3)]
+    rows[1]["item_id"] = str(make_item(stranger.user).pk)
+    rows[2]["gadget_id"] = "00000000-0000-7000-8000-000000000000"
+    assert errors(owner.post("/api/v1/order-lines", rows)) == {
+        "1.item_id": [f"Item with ID {rows[1]['item_id']} not found"],
+        "2.gadget_id": [f"Gadget with ID {rows[2]['gadget_id']} not found"],
+    }
+
+
+def test_staff_refer_to_rows_of_each_named_owner(superuser, owner, stranger):
+    rows = [order_line_values(user) | {"user_id": user.pk} for user in (owner.user, stranger.user)]
+    assert superuser.post("/api/v1/order-lines", rows).status_code == 201
+    rows = [order_line_values(owner.user) | {"user_id": user.pk} for user in (owner.user, stranger.user)]
+    assert sorted(errors(superuser.post("/api/v1/order-lines", rows))) == ["1.gadget_id", "1.item_id"]
+
+
+def test_unique_values_are_unique_within_the_request_and_for_each_owner(superuser, owner, stranger):
+    def row(user, code):
+        return gadget_values(user) | {"code": code, "user_id": user.pk}
+
+    make_gadget(owner.user, code="taken")
+    rows = [row(owner.user, "taken"), row(owner.user, "new"), row(owner.user, "new"), row(stranger.user, "taken")]
+    expected = {"0.code": ["Code already in use"], "2.code": ["Code already in use"]}
+    assert errors(superuser.post("/api/v1/gadgets", rows)) == expected
+    assert superuser.post("/api/v1/gadgets", [rows[1], rows[3]]).status_code == 201
+
+
+def test_null_is_no_unique_value(owner):
+    rows = [gadget_values(owner.user) | {"contact": None} for _ in range(2)]
+    assert owner.post("/api/v1/gadgets", rows).status_code == 201
+    rows = [gadget_values(owner.user) | {"contact": "a@example.com"} for _ in range(2)]
+    assert list(errors(owner.post("/api/v1/gadgets", rows))) == ["1.contact"]
+
+
+def test_row_that_moves_is_checked_for_its_new_owner(superuser, owner, stranger):
+    make_gadget(stranger.user, code="taken")
+    gadget, line = make_gadget(owner.user, code="taken"), make_order_line(owner.user)
+    rows = [{"id": str(row.pk), "user_id": stranger.user.pk} for row in (gadget, line.gadget)]
+    assert errors(superuser.patch("/api/v1/gadgets", rows)) == {
+        "0.code": ["Code already in use"],
+        "1.user_id": ["This gadget is used by order lines of its owner."],
+    }
+
+
+def test_slugs_are_derived_for_many_rows(superuser):
+    make_category(name="Garden")
+    rows = [
+        {"name": "Garden"},
+        {"name": "Garden", "slug": "garden-2"},
+        {"name": "Garden"},
+        {"name": "Pond", "slug": ""},
+    ]
+    created = superuser.post("/api/v1/categories", rows).json()["items"]
+    assert [row["slug"] for row in created] == ["garden-3", "garden-2", "garden-4", "pond"]
+    changes = [{"id": row["id"], "slug": ""} for row in created[1:3]]
+    changes[0]["name"] = "Pond"
+    changed = superuser.patch("/api/v1/categories", changes).json()["items"]
+    assert [row["slug"] for row in changed] == ["pond-2", "garden-4"]
+
+
+def test_row_in_use_is_not_deleted_with_others(superuser):
+    product, free = make_product(), make_category()
+    rows = [str(product.category_id), str(free.pk)]
+    message = ["The category is in use by 1 product."]
+    assert errors(superuser.delete("/api/v1/categories", rows)) == {"0.id": message}
+    results = superuser.delete("/api/v1/categories?atomic=false", rows).json()["results"]
+    assert results == [{"index": 0, "status": 409, "errors": {"id": message}}, {"index": 1, "status": 204}]
+
+
+@pytest.mark.parametrize("query", ["", "?atomic=false"])
+def test_row_that_is_used_meanwhile_is_not_deleted(superuser, monkeypatch, query):
+    product, free = make_product(), make_category()
+    rows = [str(free.pk), str(product.category_id)]
+    original, calls = type(Category.all_objects).protection_of, []
+
+    def stale_first_call(self, keys, **options):
+        calls.append(keys)
+        return {} if len(calls) == 1 else original(self, keys, **options)
+
+    monkeypatch.setattr(type(Category.all_objects), "protection_of", stale_first_call)
+    answer = superuser.delete(f"/api/v1/categories{query}", rows)
+    assert answer.status_code == (207 if query else 400)
+    assert Category.objects.filter(pk=free.pk).exists() == (not query)
+    assert Category.objects.filter(pk=product.category_id).exists()
+
+
+def test_every_type_is_written_together(owner):
+    samples = [
+        {
+            "note": "ü\n\"'\\",
+            "weight": 0.1 + 0.2,
+            "price": 1.0001,
+            "data": {"b": 1, "a": [None, 1.5, "ü"]},
+            "is_on": True,
+        },
+        {
+            "note": None,
+            "weight": None,
+            "price": 99.5,
+            "data": [],
+            "is_on": False,
+            "seen_at": "2026-01-02T03:04:05.678901Z",
+        },
+        {"homepage": "https://example.com/?a=%27", "built_on": "0999-01-01", "size_class": "large", "data": 1},
+    ]
+    created = owner.post("/api/v1/gadgets", [gadget_values(owner.user) | sample for sample in samples]).json()["items"]
+    assert [row | sample for row, sample in zip(created, samples, strict=True)] == created
+    changes = [{"id": row["id"]} | sample for row, sample in zip(created, samples[1:] + samples[:1], strict=True)]
+    changed = owner.patch("/api/v1/gadgets", changes).json()["items"]
+    assert [row | change for row, change in zip(changed, changes, strict=True)] == changed
+    for row in changed:
+        assert (
+            owner.get(f"/api/v1/gadgets/{row['id']}").content == owner.patch(f"/api/v1/gadgets/{row['id']}", {}).content
+        )
+        assert owner.get(f"/api/v1/gadgets/{row['id']}").json() == row
+
+
+def test_null_in_json_stays_null(owner):
+    notes = [make_note(owner.user, data={"a": number}) for number in range(2)]
+    answer = owner.patch(
+        "/api/v1/notes", [{"id": str(notes[0].pk), "data": {"b": 1}}, {"id": str(notes[1].pk), "data": True}]
+    )
+    assert [row["data"] for row in answer.json()["items"]] == [{"b": 1}, True]
+
+
+def test_a_thousand_rows_take_as_many_statements_as_one(superuser, owner):
+    counts = {"post": [], "patch": [], "delete": []}
+    for size in (1, 1000):
+        targets = [make_category().pk, make_category().pk]
+        rows = [
+            {"title": f"Row {size} {number}", "code": f"{size}-{number}", "category_id": str(targets[number % 2]),
+             "user_id": owner.user.pk}
+            for number in range(size)
+        ]  # fmt: skip
+        created = count(superuser, "post", rows, counts)["items"]
+        changes = [
+            {"id": row["id"], "amount": number, "code": f"new-{size}-{number}"} if number % 2 == 0
+            else {"id": row["id"], "category_id": str(targets[0]), "data": [number]}
+            for number, row in enumerate(created)
+        ]  # fmt: skip
+        count(superuser, "patch", changes, counts)
+        count(superuser, "delete", [row["id"] for row in created], counts)
+    assert counts["post"][0] == counts["post"][1]
+    assert counts["delete"][0] == counts["delete"][1]
+    # One row changes no reference, which takes a query.
+    assert counts["patch"][1] <= counts["patch"][0] + 1
+
+
+def count(client, method, rows, counts):
+    with CaptureQueriesContext(connection) as queries:
+        answer = getattr(client, method)("/api/v1/gadgets", rows)
+    assert answer.status_code in {200, 201}, answer.content[:1000]
+    counts[method].append(len(queries))
+    return answer.json()

@@ -347,7 +347,7 @@ REST_FRAMEWORK = {
     },
     "DEFAULT_METADATA_CLASS": "records.rest.metadata.RecordMetadata",
     "VIEW_DESCRIPTION_FUNCTION": "records.rest.metadata.view_description",
-    "DEFAULT_SCHEMA_CLASS": "records.rest.schema.RecordSchema",
+    "DEFAULT_SCHEMA_CLASS": "records.rest.schema.BulkSchema",
     "UNAUTHENTICATED_USER": "users.authentication.access_tokens.AnonymousAPIUser",
     "EXCEPTION_HANDLER": "records.rest.errors.problem_from_exception",
     "NUM_PROXIES": TRUSTED_PROXIES,

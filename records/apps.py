@@ -1,3 +1,4 @@
+import sqlite3
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,13 @@ def add_functions(connection: Any, **kwargs: Any) -> None:
         exact.register(connection.connection)
 
 
+def raise_parameter_limit(connection: Any, **kwargs: Any) -> None:
+    """Let Django use as many parameters as this SQLite accepts, as Django 6 does: it splits larger statements."""
+    if connection.vendor == "sqlite":
+        limit = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        connection.features.max_query_params = limit
+
+
 def _upper(value: Any) -> Any:
     return simple_upper(value if isinstance(value, str) else str(value)) if value is not None else None
 
@@ -45,6 +53,7 @@ class RecordsConfig(AppConfig):
             CharField.register_lookup(lookup)
             TextField.register_lookup(lookup)
         connection_created.connect(add_functions)
+        connection_created.connect(raise_parameter_limit)
         connection_created.connect(register_functions)
         import_module("records.models.many_to_many").connect_signals()
         import_module("records.audit.receivers").connect_signals()

@@ -87,8 +87,8 @@ class UserStocksViewSet(StockViewSet):
         queryset = super().get_queryset()
         return queryset if getattr(self, "swagger_fake_view", False) else queryset.filter(owner_id=self.user_id)
 
-    def perform_create(self, serializer: Any) -> None:
-        serializer.save(owner_id=self.user_id)
+    def added_values(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {"owner_id": self.user_id}
 
 
 class UserPortfolioView(StrictView):

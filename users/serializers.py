@@ -35,6 +35,9 @@ class NewPasswordField(PasswordField):
         return PasswordField.schema | {"minLength": shortest, "maxLength": longest}
 
 
+#: Rows of one request that may have a password.
+MAX_PASSWORDS = 10
+
 #: Examples for OpenAPI.
 EXAMPLES = {
     "username": "jane-doe",
@@ -83,7 +86,6 @@ class UserSerializer(RecordSerializer):
         return normalized
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        attrs = super().validate(attrs)
         if self.instance is None:
             return attrs
         if self._is_own():
@@ -117,10 +119,14 @@ class UserSerializer(RecordSerializer):
         elif email and self._is_own():
             del validated_data["email"]
             return self._update_when_confirmed(instance, validated_data, email)
-        else:
-            validated_data.setdefault("is_verified", False)  # the new address has not been confirmed
         updated: User = super().update(instance, validated_data)
         return updated
+
+    def assign(self, instance: User, validated_data: dict[str, Any]) -> None:
+        if validated_data.get("email", instance.email) != instance.email:
+            # The new address has not been confirmed.
+            validated_data = {"is_verified": False, **validated_data}
+        super().assign(instance, validated_data)
 
     def _update_when_confirmed(self, instance: User, validated_data: dict[str, Any], email: str) -> User:
         """Change everything but the address, which changes when it is confirmed."""
@@ -144,6 +150,16 @@ class UserDetailSerializer(UserSerializer):
         }
 
 
+class ManyUsersSerializer(UserSerializer):
+    """One of several users that a request changes, without the password that a change of the own address needs."""
+
+    class Meta(UserSerializer.Meta):
+        fields = [name for name in UserSerializer.Meta.fields if name != "current_password"]
+
+    def _require_confirmation(self, owner: User) -> None:
+        raise ValidationError({"email": [f"Use PATCH /users/{owner.pk} to change your own e-mail address."]})
+
+
 class MeSerializer(UserSerializer):
     """The current user, with their pending address and the time of their deletion."""
 
@@ -163,6 +179,8 @@ class NewUserSerializer(UserSerializer):
     class Meta(UserSerializer.Meta):
         fields = [*(name for name in UserSerializer.Meta.fields if name != "current_password"), "password"]
         required_together: list[list[str]] | None = [["name"], ["username", "email"]]
+        #: Hashing a password takes long, so that a request may send only a few.
+        row_limits = {"password": MAX_PASSWORDS}
         request_example = ["name", "gender", "age"]
         extra_kwargs = UserSerializer.Meta.extra_kwargs | {"username": {"required": False}}
 
@@ -171,7 +189,6 @@ class NewUserSerializer(UserSerializer):
             missing = {name: ["This field is required."] for name in ("username", "email") if not attrs.get(name)}
             if missing:
                 raise ValidationError(missing)
-        attrs = super().validate(attrs)
         if attrs.get("password") is not None:
             user = User(**{name: attrs[name] for name in ("username", "email", "name") if attrs.get(name)})
             try:
@@ -179,6 +196,10 @@ class NewUserSerializer(UserSerializer):
             except ModelValidationError as error:
                 raise ValidationError({"password": error.messages}) from None
         return attrs
+
+    def build(self, validated_data: dict[str, Any]) -> User:
+        user: User = User.objects.new_user(**validated_data)
+        return user
 
     def create(self, validated_data: dict[str, Any]) -> User:
         create = User.objects.create_user if validated_data.get("username") else User.objects.create_named

@@ -18,7 +18,7 @@ from records.scaffold.project import Change
 from users.models import User
 
 #: Pages with transcripts, and their number of commands.
-TRANSCRIPTS = {"README.md": 8, "docs/api.md": 15}
+TRANSCRIPTS = {"README.md": 8, "docs/api.md": 15, "docs/safe-writes.md": 4}
 PAGES = sorted(
     str(path.relative_to(settings.BASE_DIR))
     for folder in (".", "docs", "docs/decisions")

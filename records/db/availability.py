@@ -16,6 +16,7 @@ R = TypeVar("R")
 
 CONNECTION_FAILED = "08000"
 INSUFFICIENT_PRIVILEGE = "42501"
+DEADLOCK = "40P01"
 
 #: SQLite result code (https://www.sqlite.org/rescode.html) → SQLSTATE of the same error on PostgreSQL.
 SQLITE_STATES = {

@@ -1,6 +1,7 @@
 """Constraints with their messages, and indexes."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,12 +10,12 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.operations import TrigramExtension
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models
-from django.db.models import F, Q, Value
+from django.db.models import F, Q
 from django.db.models.functions import Upper
-from django.db.models.lookups import Exact
 
 from records.db.expressions import SearchGrams
 from records.db.groups import UTCDay
+from records.db.uniqueness import Match, matches
 
 
 def constraint_fields(constraint: models.BaseConstraint) -> list[str]:
@@ -66,22 +67,30 @@ class Unique(models.UniqueConstraint):
     """
 
     def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
-        fields = [model._meta.get_field(name) for name in constraint_fields(self)]
-        values = {field: getattr(instance, field.attname) for field in fields}
-        if any(value is None or field.name in (exclude or ()) for field, value in values.items()):
+        names = constraint_fields(self)
+        if set(names) & set(exclude or ()):
             return
-        rows = self._rows_with(values, model._base_manager.using(using))
-        if not instance._state.adding:
-            rows = rows.exclude(pk=instance.pk)
-        if rows.exists():
-            raise ValidationError({fields[0].name: self.get_violation_error_message()})
+        match = self.matches([instance], using)[0]
+        if match is None or match.pk is None or (match.pk == instance.pk and not instance._state.adding):
+            return
+        raise ValidationError({names[0]: self.get_violation_error_message()})
 
-    def _rows_with(self, values: dict[Any, Any], rows: Any) -> Any:
-        replacements = {F(field.name): Value(value, field) for field, value in values.items()}
+    def matches(self, rows: Sequence[Any], using: str = DEFAULT_DB_ALIAS) -> list[Match | None]:
+        """Return the values that each row has in this constraint, and the stored row that holds them, by one query.
+
+        None stands for rows with a null, which violate no unique constraint.
+        """
+        if not rows:
+            return []
+        model = type(rows[0])
+        columns = [model._meta.get_field(name) for name in constraint_fields(self)]
+        compared = [row for row in rows if all(getattr(row, column.attname) is not None for column in columns)]
+        if not compared:
+            return [None] * len(rows)
         expressions: Any = self.expressions or [F(name) for name in self.fields]
-        for expression in expressions:
-            rows = rows.filter(Exact(expression, expression.replace_expressions(replacements)))
-        return rows
+        found = zip(compared, matches(model, expressions, columns, compared, using), strict=True)
+        by_row = {id(row): match for row, match in found}
+        return [by_row.get(id(row)) for row in rows]
 
 
 class SearchIndex(models.Index):

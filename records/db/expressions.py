@@ -11,7 +11,8 @@ from django.db.models.functions import Upper
 from records.db.text import normalize_text
 
 
-def _json(value: Any) -> str:
+def as_json_text(value: Any) -> str:
+    """Return a parameter that holds any number of values, because SQLite limits the number of parameters."""
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -27,7 +28,10 @@ class RowCount(Subquery):
 
 
 class AnyOf(Func):
-    """True if the column has one of these values, in a single parameter: SQLite limits their number."""
+    """True if the column has one of these values, in a single parameter: SQLite limits their number.
+
+    A column may be a lookup: `username__lower`.
+    """
 
     output_field = BooleanField()
 
@@ -41,7 +45,7 @@ class AnyOf(Func):
         choices = [column.output_field.get_db_prep_value(choice, connection) for choice in self.choices]
         if connection.vendor == "postgresql":
             return f"{sql} = ANY(%s)", [*params, choices]
-        return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, _json(choices)]  # noqa: S608 - the name of a column
+        return f"{sql} IN (SELECT value FROM json_each(%s))", [*params, as_json_text(choices)]  # noqa: S608 - the name of a column
 
 
 class SearchGrams(Func):
@@ -92,12 +96,12 @@ class Mapped(Func):
         if connection.vendor == "postgresql":
             values = {str(prepare(key, connection)): value for key, value in self.values.items()}
             if isinstance(field, JSONField):
-                return f"(%s::jsonb -> ({sql})::text)", [_json(values), *params]
-            return f"(%s::jsonb ->> ({sql})::text)::{field.db_type(connection)}", [_json(values), *params]
+                return f"NULLIF(%s::jsonb -> ({sql})::text, 'null')", [as_json_text(values), *params]
+            return f"(%s::jsonb ->> ({sql})::text)::{field.db_type(connection)}", [as_json_text(values), *params]
         prepared = {
             str(prepare(key, connection)): field.get_db_prep_save(value, connection)
             for key, value in self.values.items()
         }
         if any('"' in key or "\\" in key for key in prepared):
             raise ValueError("SQLite cannot look up a key that contains a quotation mark or a backslash.")
-        return f"json_extract(%s, '$.\"' || {sql} || '\"')", [_json(prepared), *params]
+        return f"json_extract(%s, '$.\"' || {sql} || '\"')", [as_json_text(prepared), *params]

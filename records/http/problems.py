@@ -20,7 +20,9 @@ PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 
 
-def problem_body(status: int, detail: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
+def problem_body(
+    status: int, detail: str, errors: dict[str, list[str]] | None = None, max_errors: int | None = MAX_ERRORS
+) -> dict[str, Any]:
     """Return the JSON object of a problem; `errors` maps field names to messages."""
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -29,9 +31,9 @@ def problem_body(status: int, detail: str, errors: dict[str, list[str]] | None =
         "detail": detail,
     }
     if errors:
-        body["errors"] = dict(islice(errors.items(), MAX_ERRORS))
-    if errors and len(errors) > MAX_ERRORS:
-        body["detail"] = f"{detail} {len(errors) - MAX_ERRORS:,} more errors are not shown."
+        body["errors"] = dict(islice(errors.items(), max_errors))
+    if errors and max_errors is not None and len(errors) > max_errors:
+        body["detail"] = f"{detail} {len(errors) - max_errors:,} more errors are not shown."
     return body | {"request_id": context.request_id()}
 
 

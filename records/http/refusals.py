@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ PERIOD = timedelta(minutes=15)
 VIEWSET_ACTIONS = {
     "create": "create",
     "destroy": "delete",
+    "bulk_destroy": "delete",
     "end_all": "delete",
     "restore": "restore",
     "undo": "undo",
@@ -60,9 +61,11 @@ class RefusalMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.status_code == 403 and "X-Dry-Run" not in response.headers:
+        # Set by writes of many rows, of which some may be refused.
+        keys = getattr(request, "refused_keys", [])
+        if (response.status_code == 403 or keys) and "X-Dry-Run" not in response.headers:
             try:
-                record_refusal(request)
+                record_refusal(request, keys)
             except Exception:  # the response is valid without the entry, and the database or the cache may be down
                 logger.exception("A refusal could not be recorded.")
         return response
@@ -76,15 +79,21 @@ class Target(NamedTuple):
     key: str | None = None
 
 
-def record_refusal(request: HttpRequest) -> None:
-    """Write a failure to the audit log, up to MAX_ENTRIES for each user in PERIOD."""
+def record_refusal(request: HttpRequest, keys: Sequence[Any] = ()) -> None:
+    """Write a failure to the audit log for each key, by default that of the path.
+
+    Each user gets up to MAX_ENTRIES in PERIOD.
+    """
     # Without a CSRF token DRF sets an anonymous user, but the session identifies the browser.
     user_id = context.actor_id() or getattr(context.login_session(), "user_id", None)
     target = _target(request, user_id)
-    if target is None or _is_capped(user_id):
+    if target is None:
         return
-    model, change = _row(target)
-    AuditEntry.objects.record(model, target.action, [change], outcome=AuditEntry.Outcome.FAILURE, user_id=user_id)
+    for key in list(keys)[: MAX_ENTRIES + 1] or [target.key]:
+        if _is_capped(user_id):
+            return
+        model, change = _row(target._replace(key=None if key is None else str(key)))
+        AuditEntry.objects.record(model, target.action, [change], outcome=AuditEntry.Outcome.FAILURE, user_id=user_id)
 
 
 def _is_capped(user_id: int | None) -> bool:

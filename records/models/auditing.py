@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from django.db import models
+
 from records.db.compiled.writes import SQL
 from records.db.expressions import AnyOf
 from records.models.changes import Change, row_written, rows_changed
@@ -86,8 +88,14 @@ class AuditedModel(OwnedModel):
 
     @classmethod
     def _read_expressions(cls, rows: Sequence[Self], names: list[str], using: str) -> None:
-        """Replace expressions that were inserted by the values that the database computed."""
-        if not any(hasattr(row.__dict__.get(name), "resolve_expression") for row in rows for name in names):
+        """Replace expressions that were inserted by the values that the database computed.
+
+        PostgreSQL changes JSON too: it sorts the keys of objects.
+        """
+        has_json = any(isinstance(field, models.JSONField) for field in cls.audited_fields())
+        if not has_json and not any(
+            hasattr(row.__dict__.get(name), "resolve_expression") for row in rows for name in names
+        ):
             return
         all_objects: Any = cls.all_objects  # type: ignore[attr-defined]
         stored = {row.pk: row for row in all_objects.using(using).filter(AnyOf("pk", [row.pk for row in rows]))}

@@ -1,11 +1,12 @@
 """Rows that belong to users, and who may change them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 
+from records.db.expressions import AnyOf
 from records.models.relations import Column, cascades_delete, record_references
 from records.models.tracking import TrackedModel
 
@@ -66,21 +67,27 @@ class OwnedModel(TrackedModel):
                 raise ValidationError({self._meta.get_field(self.owned_by).name: message})
 
     def owner_change_error(self, stored_owner_id: Any) -> str:
-        """Return why the row cannot move from its stored owner to the current one, or "" if it can.
+        """Return why the row cannot move from its stored owner to the current one, or "" if it can."""
+        return self.owner_change_errors([self]).get(self.pk, "") if stored_owner_id != self.owner_pk else ""
 
-        It cannot while other rows of the stored owner refer to it. Costs one query for each referring model, and none
-        if the owner stays.
+    @classmethod
+    def owner_change_errors(cls, rows: Sequence[Any]) -> dict[Any, str]:
+        """Return the key of each row that cannot move to its current owner, with the reason.
+
+        It cannot while other rows of its stored owner refer to it. Costs one query for each referring model.
         """
-        if stored_owner_id == self.owner_pk:
-            return ""
-        for field in record_references(type(self)):
+        owners = {row.pk: row.owner_pk for row in rows}
+        errors: dict[Any, str] = {}
+        for field in record_references(cls) if owners else ():
             model: Any = field.model
             if field not in model.same_owner_fields():
                 continue
-            others = model.all_objects.filter(**{field.name: self.pk}).exclude(**{model.owned_by: self.owner_pk})
-            if others.exists():
-                return f"This {self._meta.verbose_name} is used by {model._meta.verbose_name_plural} of its owner."
-        return ""
+            referring = model.all_objects.filter(AnyOf(field.name, owners)).order_by()
+            for key, owner_id in referring.values_list(field.attname, model.owned_by).distinct():
+                if owner_id != owners[key]:
+                    names = cls._meta.verbose_name, model._meta.verbose_name_plural
+                    errors.setdefault(key, f"This {names[0]} is used by {names[1]} of its owner.")
+        return errors
 
     @classmethod
     def forbidden_keys(cls, user: Any, changes: Mapping[Any, Iterable[str]]) -> set[Any]:

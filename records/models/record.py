@@ -31,6 +31,9 @@ class Record(AuditedModel):
         default=1, editable=False, help_text="Raised by 1 by every change of the row."
     )
 
+    #: Columns that are derived from others where they are empty when the row is written.
+    derived_columns: ClassVar[frozenset[str]] = frozenset()
+
     objects: ClassVar[Any] = RecordQuerySet.as_manager()
     all_objects: ClassVar[Any] = RecordQuerySet.as_manager()
 
@@ -230,6 +233,10 @@ class Record(AuditedModel):
     @classmethod
     def prepare_for_insert(cls, rows: list[Any]) -> None:
         """Do for rows that are inserted together what `save()` does for each."""
+
+    @classmethod
+    def prepare_for_update(cls, rows: list[Any]) -> None:
+        """Do for rows that are updated together what `save()` does for each."""
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         counts: tuple[int, dict[str, int]] = self._this_row(using).delete()

@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
@@ -30,6 +30,7 @@ class Slugged(Record):
     """
 
     slug_source: ClassVar[str]
+    derived_columns = frozenset({"slug"})
 
     slug = models.SlugField(
         max_length=MAX_LENGTH,
@@ -64,12 +65,20 @@ class Slugged(Record):
         cls.derive_slugs(rows)
 
     @classmethod
-    def derive_slugs(cls, rows: Iterable[Any]) -> None:
+    def prepare_for_update(cls, rows: list[Any]) -> None:
+        super().prepare_for_update(rows)
+        cls.derive_slugs([row for row in rows if "slug" in row.__dict__])
+
+    @classmethod
+    def derive_slugs(cls, rows: Sequence[Any]) -> None:
         """Set a free slug on each row that has none. Takes at most two queries and saves nothing."""
         unnamed = [(row, row._slug_base()) for row in rows if not row.slug]
         if not unnamed:
             return
         taken = cls._taken_slugs_of_bases(unnamed)
+        for row in rows:
+            if row.slug:
+                taken[row.owner_pk].add(row.slug)
         for row, base in unnamed:
             slugs = taken[row.owner_pk]
             row.slug = row._stored_slug_of(base) or _free_slug(base, slugs)

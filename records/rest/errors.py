@@ -76,12 +76,12 @@ def problem_from_exception(exc: Exception, context: dict[str, Any]) -> HttpRespo
     errors: dict[str, list[str]] = getattr(exc, "errors", {})
     detail = _detail(exc)
     if isinstance(exc, exceptions.ValidationError):
-        errors = _flatten(exc.detail)
+        errors = flatten(exc.detail)
         general = errors.pop(GENERAL, [])
         detail = " ".join(general) or _summary(errors)
     for name, value in getattr(exc, "headers", {}).items():
         response.headers[name] = value
-    body = problem_body(response.status_code, detail, errors)
+    body = problem_body(response.status_code, detail, errors, getattr(exc, "max_errors", MAX_ERRORS))
     # The browsable API displays each error beside its field, and finds the form through the data.
     serializer = getattr(getattr(exc, "detail", None), "serializer", None)
     response.data = ReturnDict(body, serializer=serializer) if serializer is not None else body
@@ -107,12 +107,12 @@ def _summary(errors: dict[str, list[str]]) -> str:
     return message if f"'{name}'" in message else f"{name}: {message}"
 
 
-def _flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
+def flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
     """Return nested errors under dotted names: `{"prices": {"AAPL": […]}}` becomes `{"prices.AAPL": […]}`."""
     if isinstance(detail, dict):
         flat: dict[str, list[str]] = {}
         for key, value in detail.items():
-            flat |= _flatten(value, _dotted(name, excerpt(str(key), MAX_TEXT_LENGTH)))
+            flat |= flatten(value, _dotted(name, excerpt(str(key), MAX_TEXT_LENGTH)))
         return flat
     if isinstance(detail, list):
         return _flatten_list(detail, name)
@@ -124,7 +124,7 @@ def _flatten_list(details: list[Any], name: str) -> dict[str, list[str]]:
     flat = {name or GENERAL: texts} if texts else {}
     for index, item in enumerate(details):
         if isinstance(item, (dict, list)):
-            flat |= _flatten(item, _dotted(name, str(index)))
+            flat |= flatten(item, _dotted(name, str(index)))
     return flat
 
 

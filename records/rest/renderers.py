@@ -1,5 +1,6 @@
 """Renderers of responses: JSON by orjson, and the pages of the browsable API."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 from rest_framework.utils.serializer_helpers import ReturnDict
 
 from records.http.problems import PROBLEM_TYPE
+from records.rest.permissions import SINGLE_ACTIONS
 
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
@@ -52,6 +54,15 @@ class StrictContentNegotiation(DefaultContentNegotiation):
             raise ValidationError({"format": [f"Must be {known}."]}) from None
 
 
+#: Actions on a collection whose body may be an array.
+ARRAY_ACTIONS = frozenset({"create", *SINGLE_ACTIONS})
+
+
+def _action(view: Any, method: str) -> str | None:
+    name: str | None = getattr(view, "action_map", {}).get(method.lower())
+    return name
+
+
 class RecordBrowsableAPIRenderer(BrowsableAPIRenderer):
     """DRF's browsable API, with the values of the row in the form of a detail page."""
 
@@ -72,7 +83,18 @@ class RecordBrowsableAPIRenderer(BrowsableAPIRenderer):
             context["paginator"] = None
         return context
 
+    def get_raw_data_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        """Show an array where a collection accepts one."""
+        form: Any = super().get_raw_data_form(data, view, method, request)
+        if form is not None and hasattr(view, "bulk_create") and _action(view, method) in ARRAY_ACTIONS:
+            content = form.fields["_content"]
+            row = {"id": None} if method == "PATCH" else {}
+            content.initial = json.dumps([row | json.loads(content.initial)], indent=4)
+        return form
+
     def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        if method == "DELETE" and _action(view, method) == "bulk_destroy":
+            return None  # its button would send no rows
         if (
             method in {"PUT", "PATCH"}
             and isinstance(data, dict)

@@ -16,6 +16,9 @@ from records.rest.audit_log.views import HistoryViewSet
 from records.rest.schema.auto_schema import RecordSchema
 from records.rest.views import StrictMixin
 
+#: Method → action on a collection, as far as the viewset has it.
+COLLECTION_METHODS = {"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"}
+
 
 class OptionalSlashMiddleware:
     """Serve `/api/v1/stocks/` as `/api/v1/stocks`, for every method and without a redirect; except in the admin."""
@@ -56,6 +59,8 @@ class RecordRouter(DefaultRouter):
 
     def __init__(self) -> None:
         super().__init__(trailing_slash=False)
+        collection: Any = self.routes[0]
+        self.routes = [collection._replace(mapping=COLLECTION_METHODS), *self.routes[1:]]
 
     def get_urls(self) -> list[Any]:
         """Return the routes of each resource, with the history of its rows."""

@@ -4,17 +4,14 @@ import copy
 from functools import cache
 from typing import Any, ClassVar
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import models
-from django.utils.text import capfirst
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
+from rest_framework.fields import empty
 from rest_framework.validators import UniqueValidator
 
-from records.db.constraints import Unique, constraint_fields
 from records.db.text import LineField, LinesField, LinesValidator, OneLineValidator
-from records.models import Record
+from records.rest.checks import Candidate, check
 from records.rest.columns import column_names, column_of, reference_fields, register
 from records.rest.fields import (
     BigIntegerField,
@@ -60,7 +57,7 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer[Any]):
 
     def build_standard_field(self, field_name: str, model_field: Any) -> Any:
         field_class, options = super().build_standard_field(field_name, model_field)
-        # `validate` checks the constraints themselves, which include deleted rows and have their own messages.
+        # `check` checks the constraints themselves, which include deleted rows and have their own messages.
         validators = [
             validator for validator in options.get("validators", ()) if not isinstance(validator, UniqueValidator)
         ]
@@ -100,10 +97,24 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer[Any]):
             fields[name].required = False
         return fields
 
+    def build(self, validated_data: dict[str, Any]) -> Any:
+        """Return a new row with these values, which is not stored yet."""
+        return self.Meta.model(**validated_data)
+
     def create(self, validated_data: dict[str, Any]) -> Any:
-        row = self.Meta.model(**validated_data)
+        row = self.build(validated_data)
         row.save(force_insert=True)
         return row
+
+    def assign(self, instance: Any, validated_data: dict[str, Any]) -> None:
+        """Set these values on a row, and the ones that follow from them, without saving it."""
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+
+    def update(self, instance: Any, validated_data: dict[str, Any]) -> Any:
+        self.assign(instance, validated_data)
+        instance.save()
+        return instance
 
     def writable_staff_fields(self, user: Any) -> set[str]:
         """Return those of `Meta.staff_fields` that this user may write; without a user, for the schema, all."""
@@ -118,81 +129,41 @@ class RecordSerializer(StrictFieldsMixin, serializers.ModelSerializer[Any]):
     # Validation
 
     def get_unique_together_constraints(self, model: Any) -> Any:
-        return iter(())  # `validate` checks the constraints themselves
+        return iter(())  # `check` checks the constraints themselves
 
     def get_validators(self) -> list[Any]:
         return list(getattr(self.Meta, "validators", []))
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Check references and unique constraints against the database, as far as the request concerns them."""
-        model = self.Meta.model
-        sent = {column_of(model, name): value for name, value in attrs.items() if name in column_names(model)}
-        row = self._merged_row(sent)
-        errors = self._reference_errors(row, sent) | self._owner_error(row, sent) | self._unique_errors(row, sent)
-        if errors:
-            names = {field.source: name for name, field in self.fields.items()}
-            raise ValidationError({names.get(column, column): messages for column, messages in errors.items()})
+    def run_validation(self, data: Any = empty) -> Any:
+        """Validate the values of one row, and check them against the database."""
+        attrs = self.validate_values(data)
+        candidate = self.candidate(attrs)
+        check([candidate], self.Meta.model, self._user())
+        if candidate.errors:
+            raise ValidationError(self.by_field(candidate.errors))
         return attrs
 
-    def _merged_row(self, sent: dict[str, Any]) -> Any:
-        """Return a row with the values that were sent, and with the stored references and owner for the others."""
-        model = self.Meta.model
-        row = model(**{"pk": self.instance.pk} if self.instance else {})
-        row._state.adding = self.instance is None
-        for column, value in (self._stored_references() | sent).items():
-            setattr(row, column, value)
-        return row
+    def validate_values(self, data: Any) -> Any:
+        """Return the validated values of one row; raise ValidationError. This takes no queries."""
+        return super().run_validation(data)
 
-    def _stored_references(self) -> dict[str, Any]:
+    def candidate(self, attrs: dict[str, Any], **values: Any) -> Candidate:
+        """Return the row with these values as it would be stored, for `check`. `values` are added by the server."""
         model = self.Meta.model
-        columns = [*reference_fields(model), *([model.owned_by] if model.owned_by else [])]
-        key = model._meta.pk.attname
+        sent = {column_of(model, name): value for name, value in attrs.items() if name in column_names(model)}
+        stored, user = None, self._user()
         if self.instance is not None:
-            return {column: getattr(self.instance, column) for column in columns if column != key}
-        user = self._user()
-        return {model.owned_by: user.pk} if user and model.owned_by not in {None, key} else {}
+            stored = {column.attname: getattr(self.instance, column.attname) for column in model._meta.concrete_fields}
+        elif user and model.owned_by not in {None, model._meta.pk.attname}:
+            values = {model.owned_by: user.pk} | values
+        row = model(**{**(stored or {}), **values, **sent})
+        row._state.adding = stored is None
+        return Candidate(row, sent.keys(), stored)
 
-    def _reference_errors(self, row: Record, sent: dict[str, Any]) -> dict[str, list[str]]:
-        """Return errors for references to rows that the user cannot see or that belong to another owner."""
-        errors = {}
-        for column, reference in reference_fields(type(row)).items():
-            key = getattr(row, column)
-            if key is None or not self._must_check(row, reference, sent):
-                continue
-            target = reference.remote_field.model
-            user = self._user()
-            rows = target._default_manager.visible_to(user) if user else target._default_manager.all()
-            if reference in row.same_owner_fields():
-                rows = rows.filter(**{target.owned_by: row.owner_pk})
-            if not rows.filter(pk=key).exists():
-                errors[column] = [f"{capfirst(target._meta.verbose_name)} with ID {key} not found"]
-        return errors
-
-    def _must_check(self, row: Record, reference: Any, sent: dict[str, Any]) -> bool:
-        """Return True if the reference changes, or the row moves to another owner."""
-        column = reference.attname
-        if column in sent and (self.instance is None or getattr(self.instance, column) != sent[column]):
-            return True
-        return row.owned_by in sent and reference in row.same_owner_fields()
-
-    def _owner_error(self, row: Record, sent: dict[str, Any]) -> dict[str, list[str]]:
-        column = row.owned_by
-        if self.instance is None or column is None or column not in sent:
-            return {}
-        message = row.owner_change_error(getattr(self.instance, column))
-        return {column: [message]} if message else {}
-
-    def _unique_errors(self, row: Record, sent: dict[str, Any]) -> dict[str, list[str]]:
-        errors: dict[str, list[str]] = {}
-        model: Any = type(row)
-        for constraint in model._meta.constraints:
-            columns = {column_of(model, name) for name in constraint_fields(constraint)}
-            if isinstance(constraint, Unique) and sent.keys() & columns:
-                try:
-                    constraint.validate(model, row)
-                except ModelValidationError as error:
-                    errors |= {column_of(model, name): messages for name, messages in error.message_dict.items()}
-        return errors
+    def by_field(self, errors: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return messages about columns by the names of their fields."""
+        names = {field.source: name for name, field in self.fields.items()}
+        return {names.get(column, column): messages for column, messages in errors.items()}
 
     def with_defaults(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return the values that PUT stores: the defaults for fields that were not sent. The owner stays."""
@@ -215,8 +186,3 @@ class OwnedSerializer(RecordSerializer):
         required=False,
         help_text="Id of the user who holds it. Staff may name one; else it is the caller.",
     )
-
-    def validate_user_id(self, user_id: int) -> int:
-        if not get_user_model()._default_manager.filter(pk=user_id).exists():
-            raise ValidationError(f"User with ID {user_id} not found")
-        return user_id

@@ -29,13 +29,17 @@ _JSON_TYPE_NAMES = {
 }
 
 
+def object_expected(data: Any) -> str:
+    """Return the message for a JSON value where an object is required."""
+    return f"An object is expected, not {_JSON_TYPE_NAMES.get(type(data), 'something else')}."
+
+
 class StrictFieldsMixin:
     """Refuse unknown fields, read-only fields and wrong JSON types, together with all other errors."""
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):
-            name = _JSON_TYPE_NAMES.get(type(data), "something else")
-            raise ValidationError({NON_FIELD_ERRORS_KEY: [f"An object is expected, not {name}."]})
+            raise ValidationError({NON_FIELD_ERRORS_KEY: [object_expected(data)]})
         errors = self._unexpected_fields(data) | self._wrong_types(data)
         try:
             value = super().to_internal_value(data)  # type: ignore[misc]
@@ -66,16 +70,23 @@ class StrictFieldsMixin:
         writable = {name for name, field in fields.items() if not field.read_only}
         unexpected = [name for name in data if name not in writable and name not in FORM_FIELDS]
         errors = {}
-        for number, name in enumerate(unexpected[:MAX_ERRORS]):
+        for name in unexpected[:MAX_ERRORS]:
             if name in fields:
                 errors[name] = [ErrorDetail("This field is read-only.", code="read_only")]
             else:
-                hint = did_you_mean(str(name), writable) if number < MAX_HINTS else ""
-                errors[excerpt(str(name))] = [ErrorDetail(f"Unknown field.{hint}", code="unknown")]
+                text = f"Unknown field.{self._hint(str(name), writable)}"
+                errors[excerpt(str(name))] = [ErrorDetail(text, code="unknown")]
         if len(unexpected) > MAX_ERRORS:
             text = f"{len(unexpected):,} fields are unknown or read-only; the first {MAX_ERRORS} are listed."
             errors[NON_FIELD_ERRORS_KEY] = [ErrorDetail(text, code="unknown")]
         return errors
+
+    def _hint(self, name: str, known: set[str]) -> str:
+        """Return a suggestion for an unknown name, for the first MAX_HINTS names of all rows that are validated."""
+        hints: dict[str, str] = self.__dict__.setdefault("_hints", {})
+        if name not in hints and len(hints) < MAX_HINTS:
+            hints[name] = did_you_mean(name, known)
+        return hints.get(name, "")
 
 
 class StrictSerializer(StrictFieldsMixin, serializers.Serializer[Any]):

@@ -107,7 +107,8 @@ def test_trace_is_not_allowed_anywhere(anonymous, superuser, path, slash):
     ids=["items", "lists", "keys"],
 )
 def test_10_000_keys_and_items_are_accepted(owner, body, status):
-    assert "10,000" not in problem(send(owner, STOCKS, json.dumps(body)), status)["detail"].replace("10,000 fields", "")
+    detail = problem(send(owner, STOCKS, json.dumps(body)), status)["detail"]
+    assert "10,000 keys and items" not in detail
 
 
 @pytest.mark.parametrize(

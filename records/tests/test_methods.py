@@ -52,6 +52,6 @@ def test_change_requires_a_body(owner, make_stock, method, path):
     assert owner.patch(path, {}).status_code == 200
 
 
-@pytest.mark.parametrize("method", ["put", "patch", "delete", "trace"])
+@pytest.mark.parametrize("method", ["put", "trace"])
 def test_method_is_checked_before_parameters(superuser, method):
     assert getattr(superuser, method)(f"{STOCKS}?size=1").status_code == 405

@@ -217,7 +217,7 @@ def quota(answer) -> tuple[str, int, int]:
         ("GET", "/api/v1/stocks?page=x", None, 400),
         ("POST", "/api/v1/stocks/reprice", {"prices": {"A": 1}}, 403),
         ("GET", "/api/v1/stocks/0", None, 404),
-        ("DELETE", "/api/v1/stocks", None, 405),
+        ("PUT", "/api/v1/stocks", None, 405),
         ("OPTIONS", "/api/v1/stocks", None, 200),
     ],
 )

@@ -41,6 +41,7 @@ OWN_SESSIONS     = by_persona("401       none     ok    none       none  none   
 OWN_ROW          = by_persona("401       404      ok    404        ok    ok        401")
 OWN_ROWS         = by_persona("401       none     ok    none       ok    ok        401")
 STAFF            = by_persona("401       403      403   403        ok    ok        401")
+OWN_ROW_OF_BODY  = by_persona("401       400      ok    400        ok    ok        401")  # a row that is not found
 STAFF_ON_ROW     = by_persona("401       404      403   404        ok    ok        401")
 STAFF_ON_DELETED = by_persona("401       404      404   404        ok    ok        401")
 STAFF_ON_ACCOUNT = by_persona("401       404      401   404        ok    ok        401")  # the owner is deleted
@@ -110,13 +111,15 @@ TABLE = {
     "/api/v1/auth/request-account-deletion": protected(POST=SIGNED_IN(202)),
     "/api/v1/auth/confirm-account-deletion": public(POST=OWN_MAIL(200)),
     "/api/v1/auth/cancel-account-deletion": protected(POST=SIGNED_IN(204)),
-    "/api/v1/users": protected(GET=OWN_ROWS(200), POST=STAFF(201)),
+    "/api/v1/users": protected(GET=OWN_ROWS(200), POST=STAFF(201), PATCH=OWN_ROW_OF_BODY(200), DELETE=STAFF(200)),
     "/api/v1/users/me": protected(GET=SIGNED_IN(200), PUT=SIGNED_IN(200), PATCH=SIGNED_IN(200)),
     "/api/v1/users/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=STAFF_ON_ROW(204)),
     "/api/v1/users/{id}/restore": protected(POST=STAFF_ON_ACCOUNT(200)),
     "/api/v1/users/{id}/stocks": {"*": OWN_ROW(405), "GET": OWN_ROW(200), "POST": OWN_ROW(201)},
     "/api/v1/users/{id}/portfolio": protected(GET=OWN_ROW(200)),
-    "/api/v1/stocks": protected(GET=OWN_ROWS(200), POST=SIGNED_IN(201)),
+    "/api/v1/stocks": protected(
+        GET=OWN_ROWS(200), POST=SIGNED_IN(201), PATCH=OWN_ROW_OF_BODY(200), DELETE=OWN_ROW_OF_BODY(200)
+    ),
     "/api/v1/stocks/reprice": protected(POST=STAFF(200)),
     "/api/v1/stocks/{id}": protected(GET=OWN_ROW(200), PUT=OWN_ROW(200), PATCH=OWN_ROW(200), DELETE=OWN_ROW(204)),
     "/api/v1/stocks/{id}/restore": protected(POST=STAFF_ON_DELETED(200)),
@@ -153,6 +156,7 @@ STRONGER_USER_TABLE = {
     "/api/v1/users/{id}": {"PUT": "403", "PATCH": "403", "DELETE": "403"},
     "/api/v1/users/{id}/restore": {"POST": "403"},
     "/api/v1/users/{id}/stocks": {"POST": "201"},
+    "/api/v1/users": {"PATCH": "400", "DELETE": "400"},
     "/api/v1/auth/sessions/{id}": {"DELETE": "404"},
     "/admin/users/user/{id}/password/": {"POST": "403"},
     **{
@@ -193,6 +197,8 @@ ADMIN_FORM = ACCOUNT | STOCK | {
     "password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "old_password": PASSWORD, "new_password1": NEW_PASSWORD,
     "new_password2": NEW_PASSWORD,
 }  # fmt: skip
+#: Routes whose PATCH and DELETE take an array with the ids of rows.
+COLLECTIONS = ("/api/v1/users", "/api/v1/stocks")
 QUERIES = {"/admin/autocomplete/": "?app_label=stocks&model_name=stock&field_name=owner"}
 
 
@@ -312,6 +318,8 @@ def test_personas_get_the_outcomes_of_the_table(route, method, persona, row, cal
     assert route_template(resolve(path).route) == route
     if method == "POST" and route.endswith("/restore"):
         row.delete()
+    if method in {"PATCH", "DELETE"} and route in COLLECTIONS:
+        body = [{"id": row_id}]
     content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
     methods = [name for name in METHODS if name not in TABLE[route]] if method == "*" else [method]
     outcomes = {}
@@ -324,13 +332,13 @@ def test_personas_get_the_outcomes_of_the_table(route, method, persona, row, cal
 
 
 def test_every_account_write_is_in_the_stronger_user_table():
-    accounts = ("/api/v1/users/{", "/api/v1/auth/sessions/{", "/admin/users/")
+    accounts = ("/api/v1/users", "/api/v1/auth/sessions/{", "/admin/users/")
     writes = {
         (route, method)
         for route in ROUTES
-        if route.startswith(accounts) and not route.endswith("/add/")
+        if route.startswith(accounts) and not route.endswith(("/add/", "/me"))
         for method in TABLE[route]
-        if method not in {"GET", "*"}
+        if method not in {"GET", "*"} and (route, method) != ("/api/v1/users", "POST")
     }
     assert writes == {(route, method) for route, methods in STRONGER_USER_TABLE.items() for method in methods}
 
@@ -347,6 +355,8 @@ def test_staff_cannot_act_on_users_with_more_permissions(route, method, persona,
         row.delete()
     if route == "/api/v1/users/{id}":
         body = {"email": "thief@example.com"}
+    if route == "/api/v1/users":
+        body = [{"id": row.pk} | ({"email": "thief@example.com"} if method == "PATCH" else {})]
     content = {"data": body, "format": "multipart" if is_for_browsers(route) else "json"}
     answer = getattr(caller, method.lower())(route.format(id=row.pk, object_id=row.pk), **content)
     assert outcome(answer, row) == STRONGER_USER_TABLE[route][method]

@@ -1,7 +1,8 @@
 """How users are found, created, changed and deleted."""
 
 import secrets
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -12,10 +13,17 @@ from django.db.models import Case, F, Value, When
 from django.utils.text import slugify
 
 from records import context
-from records.db.expressions import IsDistinctFrom
+from records.db.expressions import AnyOf, IsDistinctFrom
 from records.models import SoftDeletableQuerySet
 from users.models.identity import Identity
-from users.models.notices import is_in_request, notify_of_address, notify_of_identity
+from users.models.notices import (
+    NOTIFIED,
+    is_in_request,
+    notices_of_address,
+    notices_of_changes,
+    notify_of_identity,
+    send,
+)
 from users.models.permissions import exceeds
 from users.models.session import Session
 
@@ -65,6 +73,16 @@ class UserQuerySet(SoftDeletableQuerySet):
         if self.includes_all_superusers(lock=True):
             raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
+    def last_superuser_of(self, keys: Sequence[Any]) -> Any:
+        """Return the last of these users if no superuser could sign in without them, else None.
+
+        The superusers are locked until the current transaction ends.
+        """
+        superusers = self.model.objects.superusers().order_by("pk").select_for_update(no_key=True)
+        remaining = set(superusers.values_list("pk", flat=True))
+        concerned = [key for key in keys if key in remaining]
+        return concerned[-1] if concerned and len(concerned) == len(remaining) else None
+
     def update(self, **values: Any) -> int:
         if "email" in values and "is_verified" not in values:
             values["is_verified"] = self._verified_if_same(values["email"])
@@ -75,8 +93,8 @@ class UserQuerySet(SoftDeletableQuerySet):
         with transaction.atomic():
             before = dict(self.values_list("pk", "email"))
             count = self._update(values)
-            for user in self.model.all_objects.filter(pk__in=before):
-                notify_of_address(user, before[user.pk])
+            users = self.model.all_objects.filter(AnyOf("pk", before))
+            send(notice for user in users for notice in notices_of_address(user, before[user.pk]))
         return count
 
     def _verified_if_same(self, email: Any) -> Case:
@@ -98,6 +116,25 @@ class UserQuerySet(SoftDeletableQuerySet):
                 len(self.select_for_update(no_key=True).order_by("pk").values_list("pk"))
                 Session.objects.filter(user__in=self.order_by().values("pk")).end()
             return super().update(**values)
+
+    def bulk_save(self, rows: Sequence[Any]) -> None:
+        """Save the changes of locked users with the consequences that `User.save` has."""
+        changes = {user: names for user in rows if (names := user.prepare_to_save())}
+        emails = {user: user.stored_row.values["email"] for user in changes}
+        with transaction.atomic(using=self._write_alias()):
+            if giving_up := [user.pk for user in changes if user.gives_up_rights(changes[user])]:
+                self._all_rows().filter(AnyOf("pk", giving_up)).require_other_superuser()
+            super().bulk_save(rows)
+            Session.objects.end_after(changes)
+            if is_in_request():
+                notified = {user: names for user, names in changes.items() if names & NOTIFIED}
+                send(
+                    notice
+                    for user, names in notified.items()
+                    for notice in notices_of_changes(user, names, emails[user])
+                )
+
+    bulk_save.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self, **options: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
@@ -151,7 +188,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
         self, username: str, email: str | None = None, password: str | None = None, **fields: Any
     ) -> "User":
         """Create a user, who cannot log in with a password until one is set."""
-        user = self._new_user(username, email, password, **fields)
+        user = self.new_user(username, email, password, **fields)
         user.save(using=self._db)
         return user
 
@@ -160,7 +197,7 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
     ) -> "User":
         """Create a superuser; raise ValidationError for invalid values, which the command `createsuperuser` prints."""
         flags = {"is_staff": True, "is_superuser": True, "is_verified": True}
-        user = self._new_user(username, email, password, **{**fields, **flags})
+        user = self.new_user(username, email, password, **{**fields, **flags})
         user.full_clean(exclude=["password"])
         if password is not None:
             validate_password(password, user)
@@ -186,20 +223,36 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 conflict = error
         raise conflict
 
-    def _new_user(self, username: str, email: str | None, password: str | None, **fields: Any) -> "User":
+    def new_user(
+        self, username: str = "", email: str | None = None, password: str | None = None, **fields: Any
+    ) -> "User":
+        """Return a user who is not stored yet. `bulk_create` derives a missing username from the name."""
         user: User = self.model(username=username, email=self.normalize_email(email), **fields)
         user.set_password(password)
         return user
 
     def free_username(self, name: str) -> str:
         """Return a free username for a name: `john-doe` for "John Doe", else `john-doe-2`, and so on."""
-        base = slugify(name[:200])[:40] or "user"
-        base = base if len(base) >= 3 else f"user-{base}"
-        candidates = [base, *(f"{base}-{number}" for number in range(2, 100))]
-        rows = self.model.all_objects.filter(username__lower__in=candidates)
-        taken = {username.lower() for username in rows.values_list("username", flat=True)}
-        free = (candidate for candidate in candidates if candidate not in taken)
-        return next(free, f"{base}-{secrets.token_hex(4)}")
+        return self.free_usernames([name])[0]
+
+    def free_usernames(self, names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+        """Return a free username for each name, all different and none of `taken`. Takes at most two queries."""
+        bases = [_username_base(name) for name in names]
+        ambiguous = {base for base, count in Counter(bases).items() if count > 1 or len(bases) == 1}
+        searched = {*bases, *(name for base in ambiguous for name in _numbered(base))}
+        unavailable = {username.lower() for username in taken} | self._taken_usernames(searched)
+        if numbered := [name for base in (unavailable & set(bases)) - ambiguous for name in _numbered(base)]:
+            unavailable |= self._taken_usernames(numbered)
+        usernames = []
+        for base in bases:
+            free = (name for name in (base, *_numbered(base)) if name not in unavailable)
+            usernames.append(next(free, f"{base}-{secrets.token_hex(4)}"))
+            unavailable.add(usernames[-1])
+        return usernames
+
+    def _taken_usernames(self, candidates: Collection[str]) -> set[str]:
+        rows = self.model.all_objects.using(self.db).filter(AnyOf("username__lower", candidates))
+        return {username.lower() for username in rows.values_list("username", flat=True)}
 
     # OpenID Connect
 
@@ -259,3 +312,12 @@ class UserManager(models.Manager.from_queryset(UserQuerySet)):  # type: ignore[m
                 is_verified=email is not None and claims.is_verified,
                 oauth_provider=provider,
             )
+
+
+def _username_base(name: str) -> str:
+    base = slugify(name[:200])[:40] or "user"
+    return base if len(base) >= 3 else f"user-{base}"
+
+
+def _numbered(base: str) -> list[str]:
+    return [f"{base}-{number}" for number in range(2, 100)]

@@ -1,6 +1,7 @@
 """Mails that notify the owner of an account of changes to how it is entered."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from records import context
 from users.models.queued_mail import QueuedMail
@@ -17,36 +18,55 @@ def is_in_request() -> bool:
     return context.client_address() is not None
 
 
-def notify_of_changes(user: "User", changed: set[str], email_before: str | None) -> None:
-    """Mail the owner which of the NOTIFIED columns changed, because someone else may have changed them."""
+class Notice(NamedTuple):
+    """A mail that tells the owner of an account what has happened to it."""
+
+    user_id: int
+    to: str
+    event: str
+
+    def as_mail(self) -> QueuedMail:
+        return QueuedMail(kind="notice", user_id=self.user_id, to=self.to, context={"event": self.event})
+
+
+def send(notices: Iterable[Notice]) -> None:
+    """Queue the notices, all by two statements."""
+    if mails := [notice.as_mail() for notice in notices]:
+        QueuedMail.objects.enqueue_all(mails)
+
+
+def notices_of_changes(user: "User", changed: set[str], email_before: str | None) -> Iterator[Notice]:
+    """Yield which of the NOTIFIED columns changed, because someone else than the owner may have changed them."""
     if "password" in changed:
-        _notify(user, "Your password was changed." if user.has_usable_password() else "Your password was removed.")
+        yield from _notice(
+            user, "Your password was changed." if user.has_usable_password() else "Your password was removed."
+        )
     if "username" in changed:
-        _notify(user, f"Its username was changed to {user.username}.")
+        yield from _notice(user, f"Its username was changed to {user.username}.")
     if "email" in changed:
-        notify_of_address(user, email_before)
+        yield from notices_of_address(user, email_before)
     elif "pending_email" in changed and user.pending_email:
-        _notify(
+        yield from _notice(
             user,
             "Somebody who knows your password, or has just logged in, asked to change its e-mail address to "
             f"{user.pending_email}. It changes when that address is confirmed.",
         )
 
 
-def notify_of_address(user: "User", before: str | None) -> None:
-    """Mail the former and the current address that one has replaced the other."""
+def notices_of_address(user: "User", before: str | None) -> Iterator[Notice]:
+    """Yield a notice to the former and to the current address that one has replaced the other."""
     if user.email == before:
         return
     event = f"Its e-mail address was changed to {user.email}." if user.email else "Its e-mail address was removed."
     for address in (before, user.email):
         if address:
-            QueuedMail.objects.enqueue("notice", user_id=user.pk, to=address, event=event)
+            yield Notice(user.pk, address, event)
 
 
 def notify_of_identity(user: "User", provider: str) -> None:
-    _notify(user, f"Signing in through {provider} was added to it.")
+    send(_notice(user, f"Signing in through {provider} was added to it."))
 
 
-def _notify(user: "User", event: str) -> None:
+def _notice(user: "User", event: str) -> Iterator[Notice]:
     if user.email:
-        QueuedMail.objects.enqueue("notice", user_id=user.pk, to=user.email, event=event)
+        yield Notice(user.pk, user.email, event)

@@ -1,6 +1,7 @@
 """The queue of mails. A mail is queued in the transaction of its event, and sent by `users.delivery`."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,21 +34,23 @@ class QueuedMailQuerySet(QuerySet["QueuedMail"]):
         self, kind: str, *, user_id: int | None, to: str | None, lifetime: timedelta = LIFETIME, **context: Any
     ) -> bool:
         """Queue a mail; return False if the queue is full. Always takes two statements."""
-        if self.order_by()[:MAX_QUEUED].count() >= MAX_QUEUED:
-            logger.error("The mail queue is full: a mail (%s) to user %s is not sent.", kind, user_id)
-            return False
+        mail = QueuedMail(kind=kind, user_id=user_id, to=to or "", context=context)
+        return self.enqueue_all([mail], lifetime) == 1
+
+    def enqueue_all(self, mails: Sequence["QueuedMail"], lifetime: timedelta = LIFETIME) -> int:
+        """Queue new mails until the queue is full; return their number. Always takes two statements."""
+        room = MAX_QUEUED - self.order_by()[:MAX_QUEUED].count()
+        for mail in mails[max(room, 0) :]:
+            logger.error("The mail queue is full: a mail (%s) to user %s is not sent.", mail.kind, mail.user_id)
+        queued = mails[: max(room, 0)]
         now = timezone.now()
-        self.create(
-            kind=kind,
-            user_id=user_id,
-            to=to or "",
-            context=context,
-            created_at=now,
-            due_at=now,
-            expires_at=now + lifetime,
-        )
-        mail_queued.send(QueuedMail)
-        return True
+        for mail in queued:
+            mail.created_at = mail.due_at = now
+            mail.expires_at = now + lifetime
+        if queued:
+            self.bulk_create(queued)
+            mail_queued.send(QueuedMail)
+        return len(queued)
 
     def claim(self) -> "QueuedMail | None":
         """Reserve the next mail that is due, for LEASE; return None if there is none."""

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -11,9 +12,11 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.utils.crypto import constant_time_compare
 
+from records import context
 from records.audit.models import AuditEntry
 from records.db.clock import DatabaseNow
 from records.db.compiled import CompilableQuerySet
+from records.db.expressions import AnyOf
 from records.models.changes import Change
 from users.events import record_event
 
@@ -56,6 +59,19 @@ class SessionQuerySet(CompilableQuerySet["Session"]):
     def end(self) -> int:
         """End the sessions without an entry in the audit log, because another change caused it."""
         return self.filter(revoked_at=None).update(revoked_at=DatabaseNow())
+
+    def end_after(self, changes: Mapping["User", set[str]]) -> None:
+        """End the sessions of users who were deactivated or whose password changed, by at most two statements.
+
+        The session in which users change their own password continues.
+        """
+        deactivated = [user.pk for user, names in changes.items() if "is_active" in names and not user.is_active]
+        changed = [user.pk for user, names in changes.items() if "password" in names and user.pk not in deactivated]
+        if deactivated:
+            self.filter(AnyOf("user", deactivated)).end()
+        if changed:
+            current = context.login_session()
+            self.filter(AnyOf("user", changed)).exclude(pk=current and current.pk).end()
 
     def sign_out(self) -> int:
         """End the sessions and record a logout for each."""

@@ -1,6 +1,6 @@
 """Users: their accounts and profiles."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, ClassVar
@@ -21,7 +21,6 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 
-from records import context
 from records.db.clock import database_now
 from records.db.constraints import SearchIndex, ShortSearchIndex, Unique, day_index, deleted_index, live_index
 from records.db.expressions import AnyOf
@@ -29,7 +28,8 @@ from records.db.text import CAPITALS, LineField, LinesField, StartsWithCapital
 from records.models import SoftDeletable
 from records.models.relations import Column
 from users.models.managers import LAST_SUPERUSER_MESSAGE, UserManager, UserQuerySet
-from users.models.notices import NOTIFIED, is_in_request, notify_of_changes
+from users.models.notices import NOTIFIED, is_in_request, notices_of_changes, send
+from users.models.session import Session
 from users.passwords import hashing
 
 NAME_MESSAGE = "Name must start with a capital letter"
@@ -50,6 +50,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         FEMALE = "Female"
 
     owned_by = "id"
+    derived_columns = frozenset({"username"})
     secret_fields = frozenset({"password"})
     # Sessions record logins, so that a login does not write to this table.
     last_login = None
@@ -208,7 +209,7 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def clean(self) -> None:
         self.email = User.objects.normalize_email(self.email)
         # Without a lock, for forms: save() checks again, with a lock.
-        if self._gives_up_superuser() and User.objects.filter(pk=self.pk).includes_all_superusers():
+        if self.gives_up_rights(self._changed_names()) and User.objects.filter(pk=self.pk).includes_all_superusers():
             raise ValidationError(LAST_SUPERUSER_MESSAGE, code="last_superuser")
 
     def save(self, **options: Any) -> None:
@@ -217,25 +218,33 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
         The session in which users change their own password continues.
         """
         self.reload_if_rolled_back()
-        changed = self._changed_names()
-        if changed & {"email", "password"} and "pending_email" not in changed and self.pending_email:
-            self.pending_email = None  # a change that was requested earlier must not be confirmed later
+        changed = self.prepare_to_save()
         email_before = self.stored_row.values.get("email")
         needs_transaction = changed & (NOTIFIED | {"is_active", "is_superuser"})
         with transaction.atomic() if needs_transaction else nullcontext():
-            if self._gives_up_superuser():
+            if self.gives_up_rights(changed):
                 User.objects.filter(pk=self.pk).require_other_superuser()
             super().save(**options)  # before the sessions end: a concurrent login waits for the lock of this row
-            self._end_sessions(changed)
+            Session.objects.end_after({self: changed})
             if changed & NOTIFIED and is_in_request():
-                notify_of_changes(self, changed, email_before)
+                send(notices_of_changes(self, changed, email_before))
 
-    def _end_sessions(self, changed: set[str]) -> None:
-        if "is_active" in changed and not self.is_active:
-            self.sessions.end()
-        elif "password" in changed:
-            current = context.login_session()
-            (self.sessions.exclude(pk=current.pk) if current else self.sessions).end()
+    def prepare_to_save(self) -> set[str]:
+        """Complete the changes by those that follow from them; return the names of the changed columns."""
+        changed = self._changed_names()
+        if changed & {"email", "password"} and "pending_email" not in changed and self.pending_email:
+            self.pending_email = None  # a change that was requested earlier must not be confirmed later
+        return changed
+
+    @classmethod
+    def prepare_for_insert(cls, rows: list[Any]) -> None:
+        super().prepare_for_insert(rows)
+        unnamed = [row for row in rows if not row.username]
+        if unnamed:
+            taken = [row.username for row in rows if row.username]
+            usernames = cls.objects.free_usernames([row.name or "" for row in unnamed], taken)
+            for row, username in zip(unnamed, usernames, strict=True):
+                row.username = username
 
     def hand_over(self) -> None:
         """Give the account to the owner of its e-mail address, who has just proved to be that.
@@ -285,6 +294,6 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletable):
     def _changed_names(self) -> set[str]:
         return set() if self._state.adding else {field.name for field in self.changed_fields()}
 
-    def _gives_up_superuser(self) -> bool:
-        changed = self._changed_names()
+    def gives_up_rights(self, changed: Collection[str]) -> bool:
+        """Return True if the changed columns could be those by which a superuser is lost."""
         return ("is_superuser" in changed and not self.is_superuser) or ("is_active" in changed and not self.is_active)

@@ -1,24 +1,27 @@
 """Users, for themselves and for staff."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.db import transaction
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from records.db.compiled import compiled_rows
+from records.rest.checks import Candidate
 from records.rest.columns import api_columns, select_columns, serializer_for
 from records.rest.pagination import selected_fields
 from records.rest.views import REASON_PARAMETER, SoftDeletableViewSet
 from users.confirmation import confirmed_password_hash
 from users.filters import UserFilterSet
 from users.models import PROFILE, User
+from users.models.managers import LAST_SUPERUSER_MESSAGE
 from users.serializers import (
+    ManyUsersSerializer,
     MeSerializer,
     NewUserSerializer,
     UserDetailSerializer,
@@ -38,6 +41,7 @@ class UserViewSet(SoftDeletableViewSet):
     conditional_actions = SoftDeletableViewSet.conditional_actions | {"me"}
     action_parameters: ClassVar[dict[str, frozenset[str]]] = {
         "destroy": frozenset({"reason", "permanent"}),
+        "bulk_destroy": frozenset({"reason"}),
         "me": frozenset({"fields"}),
     }
     put_replaces = False
@@ -45,29 +49,62 @@ class UserViewSet(SoftDeletableViewSet):
     confirmed_password_hash: str | None = None
 
     def get_serializer_class(self) -> type[UserSerializer]:
-        return {"create": NewUserSerializer, "me": MeSerializer}.get(self.action or "", UserSerializer)
+        by_action: dict[Any, type[UserSerializer]] = {
+            "create": NewUserSerializer,
+            "bulk_update": ManyUsersSerializer,
+            "me": MeSerializer,
+        }
+        return by_action.get(self.action, UserSerializer)
 
     def check_object_permissions(self, request: Request, obj: User) -> None:
         super().check_object_permissions(request, obj)
-        is_update = self.action in {"update", "partial_update", "me"}
-        if obj.is_superuser or not is_update:  # `perform_update` checks the columns that change
-            self._raise_if_forbidden(obj, PROFILE if is_update else ())
+        for error in self._forbidden_users([obj]).values():
+            raise error
 
     def perform_update(self, serializer: Any) -> None:
         user = serializer.instance
         changed = {name for name, value in serializer.validated_data.items() if getattr(user, name, None) != value}
-        if (
-            user.pk != self.request.user.pk and changed - PROFILE
-        ):  # the serializer requires a confirmation for their own
-            self._raise_if_forbidden(user, changed)
+        for error in self._forbidden_changes({user: changed}).values():
+            raise error
         super().perform_update(serializer)
 
-    def _raise_if_forbidden(self, user: User, names: Iterable[str]) -> None:
-        if user.may_be_changed_by(self.request.user, names):
-            return
-        if user.is_superuser:
-            raise PermissionDenied("Only a superuser may change a superuser.")
-        raise PermissionDenied("This person has permissions that you lack: you may change their profile only.")
+    def refused_rows(self, rows: list[User]) -> dict[Any, APIException]:
+        refused = super().refused_rows(rows) | self._forbidden_users(rows)
+        if self.action != "bulk_destroy":
+            return refused
+        deleted = [user.pk for user in rows if user.pk not in refused]
+        return refused | self._last_superusers(deleted)
+
+    def refused_changes(self, candidates: list[Candidate]) -> dict[Any, APIException]:
+        changes = {candidate.row: set(filter(candidate.changes, candidate.sent)) for candidate in candidates}
+        refused = self._forbidden_changes(changes)
+        lost = [user.pk for user, names in changes.items() if user.pk not in refused and user.gives_up_rights(names)]
+        return refused | self._last_superusers(lost)
+
+    def _forbidden_users(self, users: list[User]) -> dict[Any, APIException]:
+        is_update = self.action in {"update", "partial_update", "me", "bulk_update"}
+        # For the columns that change, see `_forbidden_changes`.
+        return self._forbidden(
+            {user: PROFILE if is_update else () for user in users if user.is_superuser or not is_update}
+        )
+
+    def _forbidden_changes(self, changes: Mapping[User, set[str]]) -> dict[Any, APIException]:
+        # The serializer requires a confirmation for changes of their own row.
+        return self._forbidden(
+            {user: names for user, names in changes.items() if user.pk != self.request.user.pk and names - PROFILE}
+        )
+
+    def _forbidden(self, changes: Mapping[User, Iterable[str]]) -> dict[Any, APIException]:
+        """Return the key of each user whose columns the caller may not change, with the error."""
+        names_by_key = {user.pk: names for user, names in changes.items()}
+        keys = User.forbidden_keys(self.request.user, names_by_key) if changes else set()
+        superuser = PermissionDenied("Only a superuser may change a superuser.")
+        stronger = PermissionDenied("This person has permissions that you lack: you may change their profile only.")
+        return {user.pk: superuser if user.is_superuser else stronger for user in changes if user.pk in keys}
+
+    def _last_superusers(self, keys: list[Any]) -> dict[Any, APIException]:
+        last = User.objects.last_superuser_of(keys) if keys else None
+        return {last: ValidationError(LAST_SUPERUSER_MESSAGE)} if last is not None else {}
 
     @extend_schema(responses=UserDetailSerializer)
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

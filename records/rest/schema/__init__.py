@@ -5,6 +5,7 @@ examples (`Meta.examples` of a serializer) and what no field knows.
 """
 
 from records.rest.schema.auto_schema import RecordSchema
+from records.rest.schema.bulk import BulkSchema
 from records.rest.schema.filters import RecordFilterExtension
 
-__all__ = ["RecordFilterExtension", "RecordSchema"]
+__all__ = ["BulkSchema", "RecordFilterExtension", "RecordSchema"]

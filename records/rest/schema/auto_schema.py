@@ -23,11 +23,13 @@ from records.rest.serializers import RecordSerializer
 
 SUMMARIES = {
     "list": "List every {name} the caller may see",
-    "create": "Add a {name}",
+    "create": "Add a {name}, or several",
     "retrieve": "Show one {name}",
     "update": "Replace a {name}",
     "partial_update": "Change a {name}",
     "destroy": "Delete a {name}",
+    "bulk_update": "Change several {names}",
+    "bulk_destroy": "Delete several {names}",
 }
 
 #: Descriptions of parameters that have none.
@@ -63,7 +65,8 @@ class RecordSchema(SerializerSchema):
             return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
         view: Any = self.view
         usual = SUMMARIES.get(getattr(view, "action", ""))
-        return usual.format(name=view.model._meta.verbose_name) if usual else None
+        names = {"name": view.model._meta.verbose_name, "names": view.model._meta.verbose_name_plural} if usual else {}
+        return usual.format(**names) if usual else None
 
     def get_description(self) -> str:  # type: ignore[override]
         # Not the docstring of the class, which describes the code.

@@ -13,6 +13,7 @@ DESCRIPTIONS = {
     201: "Created.",
     202: "Accepted.",
     204: "Done; the answer has no body.",
+    207: "With `atomic=false`: the good rows are stored, and each row has its own status.",
     302: "Found.",
     304: "The row is still the one that `If-None-Match` names.",
     400: "The request is wrong; `errors` names the fields or parameters at fault.",

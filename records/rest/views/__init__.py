@@ -1,7 +1,7 @@
 """Base views and viewsets of every resource."""
 
+from records.rest.identifiers import not_found, parse_id
 from records.rest.views.base import StrictMixin, StrictView, UnknownPathView
-from records.rest.views.identifiers import not_found, parse_id
 from records.rest.views.viewsets import REASON_PARAMETER, ReadOnlyViewSet, RecordViewSet, SoftDeletableViewSet
 
 __all__ = [

@@ -17,17 +17,19 @@ from rest_framework.viewsets import GenericViewSet
 
 from records.db.character_classes import JSON_SCHEMA_INVISIBLE
 from records.db.compiled import compiled_rows
+from records.db.expressions import AnyOf
 from records.db.text import validate_line
 from records.exceptions import ConflictError
 from records.models import Record, SoftDeletable
+from records.rest.bulk import BulkWrites
 from records.rest.columns import api_columns, select_columns
 from records.rest.filters import RecordFilterBackend, SearchBackend, groups_of_filters
+from records.rest.identifiers import not_found, parse_id
 from records.rest.pagination import RecordPagination, selected_fields
 from records.rest.parsers import StrictJSONParser
 from records.rest.permissions import VERBS, RecordPermission
 from records.rest.serializers import RecordSerializer, StrictSerializer
 from records.rest.views.base import StrictMixin
-from records.rest.views.identifiers import not_found, parse_id
 from records.rest.views.writes import SafeWriteMixin
 
 MAX_REASON_LENGTH = 200
@@ -188,10 +190,13 @@ class ReadOnlyViewSet(SafeWriteMixin, StrictMixin, GenericViewSet[Any]):
         return self.row_response(self.get_row(self.get_queryset().filter(pk=self.row_id()), names))
 
 
-class RecordViewSet(ReadOnlyViewSet):
+class RecordViewSet(BulkWrites, ReadOnlyViewSet):
     """List, retrieve, create, update and delete the rows of one model."""
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if isinstance(request.data, list):
+            return self.bulk_create(request)
+        self.refuse_atomic(request)
         serializer: Any = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         self.require_body()
@@ -206,21 +211,40 @@ class RecordViewSet(ReadOnlyViewSet):
             raise ParseError("Expected a JSON object in the request body, got no body.")
 
     def perform_create(self, serializer: Any) -> None:
-        """Save the row. It belongs to the user of the request unless the body names another owner."""
+        serializer.save(**self.added_values(serializer.validated_data))
+
+    def added_values(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return the owner of a new row: the user of the request, unless the body names another."""
         owner = self.model.owned_by
-        has_owner = owner is None or owner == self.model._meta.pk.attname or owner in serializer.validated_data
-        serializer.save(**({} if has_owner else {owner: self.request.user.pk}))
+        has_owner = owner is None or owner == self.model._meta.pk.attname or owner in attrs
+        return {} if has_owner else {owner: self.request.user.pk}
 
     def written_row(self, instance: Any) -> dict[str, Any]:
         """Return the fields of a row that was just written, as the statement returned them."""
-        columns = api_columns(self.get_serializer_class())
-        stored = instance.stored_row.values
-        if self.required_columns or not stored.keys() >= set(columns.values()):
-            return self.get_row(self.live_rows().filter(pk=instance.pk))
-        row = {name: stored[column] for name, column in columns.items()}
-        self.row_version = stored["version"]
-        self.format_row(row)
+        [row] = self.written_rows([instance])
+        self.row_version = instance.stored_row.values.get("version")
         return row
+
+    def written_rows(self, instances: list[Any]) -> list[dict[str, Any]]:
+        """Return the fields of rows that were just written, as the statement returned them."""
+        columns = api_columns(self.get_serializer_class())
+        stored = [instance.stored_row.values for instance in instances]
+        if self.required_columns or not all(values.keys() >= set(columns.values()) for values in stored):
+            return self._read_again([instance.pk for instance in instances])
+        rows = [{name: values[column] for name, column in columns.items()} for values in stored]
+        for row in rows:
+            self.format_row(row)
+        return rows
+
+    def _read_again(self, keys: list[Any]) -> list[dict[str, Any]]:
+        serializer_class = self.get_serializer_class()
+        selected = list(api_columns(serializer_class))
+        required = [name for name in self.required_columns if name not in selected]
+        rows = select_columns(self.live_rows().filter(AnyOf("pk", keys)), serializer_class, [*selected, *required])
+        by_key = {row["id"]: row for row in rows}
+        for row in by_key.values():
+            self.format_row(row)
+        return [{name: by_key[key][name] for name in selected} for key in keys]
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.update_row(self.get_queryset(), partial=not self.put_replaces)
@@ -247,19 +271,26 @@ class RecordViewSet(ReadOnlyViewSet):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_destroy(self, instance: Any) -> None:
-        instance.delete()
+        instance.delete(**self.deletion_options())
 
 
 class SoftDeletableViewSet(RecordViewSet):
     """A resource whose deletions can be undone."""
 
-    action_parameters: ClassVar[dict[str, frozenset[str]]] = {"destroy": frozenset({"reason"})}
+    action_parameters: ClassVar[dict[str, frozenset[str]]] = {
+        "destroy": frozenset({"reason"}),
+        "bulk_destroy": frozenset({"reason"}),
+    }
 
     @extend_schema(parameters=[REASON_PARAMETER])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().destroy(request, *args, **kwargs)
 
-    def perform_destroy(self, instance: SoftDeletable) -> None:
+    @extend_schema(parameters=[REASON_PARAMETER])
+    def bulk_destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().bulk_destroy(request, *args, **kwargs)
+
+    def deletion_options(self) -> dict[str, Any]:
         reason = self.request.query_params.get("reason", "")
         if len(reason) > MAX_REASON_LENGTH:
             raise ValidationError({"reason": [f"Ensure this value has at most {MAX_REASON_LENGTH} characters."]})
@@ -267,7 +298,7 @@ class SoftDeletableViewSet(RecordViewSet):
             validate_line(reason)
         except ModelValidationError as error:
             raise ValidationError({"reason": error.messages}) from None
-        instance.delete(reason=reason)
+        return {"reason": reason}
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])

@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 from stocks_client import AuthenticatedClient, Client
 from stocks_client.api.auth import auth_login, auth_register
 from stocks_client.api.stocks import (
+    stocks_bulk_destroy,
+    stocks_bulk_update,
     stocks_create,
     stocks_destroy,
     stocks_list,
@@ -25,6 +27,9 @@ from stocks_client.models import (
     Registered,
     RegistrationRequest,
     Stock,
+    StockChangeRequest,
+    StockDeletions,
+    StockItems,
     StockRequest,
     Tokens,
     UserDetail,
@@ -94,6 +99,18 @@ def main(url: str) -> None:
     forbidden = stocks_reprice_create.sync(client=client, body=prices)
     assert isinstance(forbidden, Problem), forbidden
     assert forbidden.status == 403
+
+    rows = [StockRequest(name=name, price=1.5, quantity=1) for name in ("IBM", "SAP")]
+    many = stocks_create.sync(client=client, body=rows)
+    assert isinstance(many, StockItems), many
+    assert [stock.name for stock in many.items] == ["IBM", "SAP"]
+    changes = [StockChangeRequest(id=stock.id, version=stock.version, price=2.5) for stock in many.items]
+    changed = stocks_bulk_update.sync(client=client, body=changes)
+    assert isinstance(changed, StockItems), changed
+    assert [stock.price for stock in changed.items] == [2.5, 2.5]
+    partly = stocks_bulk_destroy.sync(client=client, body=[*(stock.id for stock in many.items), 0], atomic=False)
+    assert isinstance(partly, StockDeletions), partly
+    assert (partly.succeeded, partly.results[2].status) == (2, 404)
 
     assert stocks_destroy.sync_detailed(first.id, client=client).status_code == 204
     missing = stocks_retrieve.sync(first.id, client=client)

@@ -32,7 +32,7 @@ const names = ["AAPL", "GOOG", "MSFT", "IBM", "ORCL"];
 const created: Stock[] = [];
 for (const name of names) {
   const answer = await client.POST("/api/v1/stocks", { headers, body: { name, price: 175.5, quantity: 10 } });
-  must(answer.data, `create ${name}`);
+  must(answer.data && "id" in answer.data, `create ${name}`);
   created.push(answer.data);
 }
 
@@ -66,6 +66,23 @@ must(gender === null, "gender");
 const refused = await client.POST("/api/v1/stocks", { headers, body: { name: "AAPL", price: 0, quantity: 10 } });
 must(refused.error?.status === 400 && refused.error.errors?.["price"]?.length === 1, "refused");
 must(refused.response.headers.get("X-Request-ID") === refused.error.request_id, "request id");
+
+const many = await client.POST("/api/v1/stocks", {
+  headers,
+  body: ["IBM", "SAP"].map((name) => ({ name, price: 1.5, quantity: 1 })),
+});
+must(many.data && "items" in many.data, "create several");
+must(many.data.items.map((stock) => stock.name).join() === "IBM,SAP", "in the order of the request");
+const changes = many.data.items.map(({ id, version }) => ({ id, version, price: 2.5 }));
+const changed = await client.PATCH("/api/v1/stocks", { headers, body: changes });
+must(changed.data && "items" in changed.data && changed.data.items[1]?.price === 2.5, "change several");
+const query207 = { atomic: false };
+const partly = await client.DELETE("/api/v1/stocks", {
+  headers,
+  params: { query: query207 },
+  body: [...changes.map(({ id }) => id), 0],
+});
+must(partly.data && "results" in partly.data && partly.data.succeeded === 2, "delete several");
 
 const deleted = await client.DELETE("/api/v1/stocks/{id}", { headers, params: { path } });
 must(deleted.response.status === 204, "delete");

@@ -1,4 +1,4 @@
-"""Ids of rows in paths."""
+"""Ids of rows in paths, and the error for rows that do not exist."""
 
 import re
 import uuid
