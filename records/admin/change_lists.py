@@ -68,6 +68,19 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 class BoundedChangeList(ChangeList):
     """Sort only by what an index serves, and end at the last page of the paginator."""
 
+    _formset: Any = None
+
+    @property
+    def formset(self) -> Any:
+        return self._formset
+
+    @formset.setter
+    def formset(self, formset: Any) -> None:
+        """Display the rows of a submitted formset, which the list may contain in another order or no longer."""
+        self._formset = formset
+        if formset is not None and formset.is_bound:
+            self.result_list = [form.instance for form in formset.initial_forms]
+
     def get_ordering_field(self, field_name: Any) -> Any:
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
