@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import TO_FIELD_VAR
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import FieldDoesNotExist, ValidationError
@@ -83,7 +83,19 @@ class FormMixin(FormOptions, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Log a change unless no field has changed."""
+        request._is_unchanged = not message  # type: ignore[attr-defined]
         return super().log_change(request, obj, message) if message else None
+
+    def response_change(self, request: HttpRequest, obj: Any) -> Any:
+        request._has_no_changes = getattr(request, "_is_unchanged", False)  # type: ignore[attr-defined]
+        return super().response_change(request, obj)
+
+    def message_user(
+        self, request: HttpRequest, message: Any, level: Any = messages.INFO, *args: Any, **kwargs: Any
+    ) -> None:
+        if level == messages.SUCCESS and getattr(request, "_has_no_changes", False):
+            message, level = f"No changes were made to the {self.opts.verbose_name}.", messages.INFO
+        super().message_user(request, message, level, *args, **kwargs)
 
 
 def _with_conflict(form_class: Any, request: HttpRequest) -> Any:
