@@ -1,11 +1,11 @@
-"""Rows that are edited together, in a list: each is checked for changes by others."""
+"""Rows that are edited together, in a list or in an inline: each is checked for changes by others."""
 
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.forms.models import BaseModelFormSet
+from django.forms.models import BaseInlineFormSet, BaseModelFormSet
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -69,6 +69,10 @@ class VersionedFormSet(BaseModelFormSet):  # type: ignore[type-arg]
         if count:
             words = {"rows": "rows", "have": "have"} if count > 1 else {"rows": "row", "have": "has"}
             raise ValidationError(format_html(REFUSED, count=count, **words), code=CONFLICT)
+
+
+class VersionedInlineFormSet(VersionedFormSet, BaseInlineFormSet):  # type: ignore[type-arg]
+    """The rows of an inline."""
 
 
 class KeyAndVersionInput(forms.HiddenInput):

@@ -9,9 +9,11 @@ from django.contrib.admin.models import LogEntry
 from django.db import connections
 from django.test import Client
 
+from records.admin import RecordStackedInline, RecordTabularInline
 from records.audit.models import AuditEntry
-from records.tests.browser import filled_form
+from records.tests.browser import filled_form, opened_form
 from stocks.models import Stock
+from users.models import User
 
 STOCKS = "/admin/stocks/stock/"
 LIST = "changelist-form"
@@ -52,7 +54,7 @@ def list_form(page: str) -> dict[str, list[str]]:
     return {name: value for name, value in form.items() if name not in {"action", "index"}} | {"_save": ["Save"]}
 
 
-def edit(form, row, prefix="form", **changes) -> dict:
+def edit(form, row, **changes) -> dict:
     """Return the form with these changes to one of its rows."""
     [key] = [name for name, value in form.items() if name.endswith("-id") and value == [str(row.pk)]]
     return form | {f"{key.removesuffix('id')}{name}": [value] for name, value in changes.items()}
@@ -177,3 +179,100 @@ def test_one_of_many_simultaneous_saves_of_a_list_wins(browser, stocks):
         answers = list(pool.map(submit, range(5)))
     assert sorted(answer.status_code for answer in answers) == [200] * 3 + [302] * 2
     assert [row["version"] for row in columns(*stocks)] == [2, 2, 1]
+
+
+# Inlines
+
+
+class StockInline(RecordTabularInline):
+    model = Stock
+    fields = ("name", "price", "quantity", "is_active")
+
+
+@pytest.fixture(params=[StockInline, type("StackedStockInline", (RecordStackedInline,), {"model": Stock})])
+def owner(request, monkeypatch, make_user, make_stock) -> User:
+    """Return a user with three stocks, in a form that contains these."""
+    monkeypatch.setattr(admin.site._registry[User], "inlines", (request.param,))
+    user = make_user()
+    for price in ("146.78", "20", "30"):
+        make_stock(user, price=price, quantity=10)
+    return user
+
+
+@pytest.fixture
+def held(owner) -> list[Stock]:
+    return list(owner.stocks.order_by("pk"))
+
+
+def user_page(user) -> str:
+    return f"/admin/users/user/{user.pk}/change/"
+
+
+def test_unchanged_inline_writes_nothing(browser, owner, held):
+    before = columns(owner, *held)
+    assert browser.post(user_page(owner), opened_form(browser, user_page(owner))).status_code == 302
+    assert columns(owner, *held) == before
+    assert not LogEntry.objects.exists()
+
+
+def test_changed_row_of_an_inline_refuses_the_form(browser, owner, held):
+    form = opened_form(browser, user_page(owner)) | {"phone_number": "+49 30 1234"}
+    browser.post(user_page(owner), edit(opened_form(browser, user_page(owner)), held[0], price="11"))
+    submitted = edit(edit(form, held[0], price="12"), held[1], quantity="7")
+    page = refused_page(browser, user_page(owner), submitted, owner, *held)
+    assert "Changed by ada just now: price 146.78 → 11" in page
+    assert page.count("Stored now: 11") == 1
+    shown = filled_form(page)
+    assert browser.post(user_page(owner), shown).status_code == 302
+    assert [(row["price"], row["quantity"]) for row in columns(*held)] == [(12, 10), (20, 7), (30, 10)]
+    assert columns(owner)[0]["phone_number"] == "+49 30 1234"
+
+
+def test_inline_row_that_the_user_did_not_edit_is_no_conflict(browser, owner, held):
+    form = opened_form(browser, user_page(owner))
+    browser.post(user_page(owner), edit(opened_form(browser, user_page(owner)), held[0], price="11"))
+    assert browser.post(user_page(owner), edit(form, held[1], price="12")).status_code == 302
+    assert [row["price"] for row in columns(*held)] == [11, 12, 30]
+
+
+def test_changed_row_of_an_inline_is_not_deleted(browser, owner, held):
+    form = opened_form(browser, user_page(owner))
+    browser.post(user_page(owner), edit(opened_form(browser, user_page(owner)), held[0], price="11"))
+    page = refused_page(browser, user_page(owner), edit(form, held[0], DELETE="on"), owner, *held)
+    assert "Changed by ada just now: price 146.78 → 11" in page
+    assert browser.post(user_page(owner), filled_form(page)).status_code == 302
+    assert not Stock.objects.filter(pk=held[0].pk).exists()
+
+
+def test_deleted_row_of_an_inline_is_a_conflict(browser, owner, held):
+    form = opened_form(browser, user_page(owner))
+    held[0].delete()
+    page = refused_page(browser, user_page(owner), edit(form, held[0], price="12"), owner, *held)
+    assert "this stock was deleted after the form was opened" in page
+
+
+def test_row_of_an_inline_that_is_gone_is_reported(browser, owner, held):
+    form = opened_form(browser, user_page(owner))
+    Stock.objects.filter(pk=held[0].pk).purge()
+    page = refused_page(browser, user_page(owner), edit(form, held[1], price="12"), owner, *held[1:])
+    assert "This stock does not exist any more. Reload the page." in page
+
+
+def test_stock_of_another_owner_cannot_be_changed_in_an_inline(browser, owner, held, make_stock):
+    form = opened_form(browser, user_page(owner))
+    other = make_stock(browser.user)
+    [key] = [name for name, value in form.items() if name.endswith("-id") and value == [str(held[0].pk)]]
+    refused_page(browser, user_page(owner), form | {key: [str(other.pk)]}, owner, other, *held)
+
+
+def test_row_is_added_in_an_inline(browser, owner, held):
+    form = opened_form(browser, user_page(owner)) | {"stocks-TOTAL_FORMS": "4"}
+    added = {"stocks-3-name": "MSFT", "stocks-3-price": "1", "stocks-3-quantity": "2", "stocks-3-is_active": "on"}
+    assert browser.post(user_page(owner), form | added).status_code == 302
+    assert owner.stocks.count() == 4
+
+
+@pytest.mark.parametrize("version", ["", "tampered"])
+def test_inline_row_without_a_valid_version_is_refused(browser, owner, held, version):
+    form = edit(opened_form(browser, user_page(owner)), held[0], price="12", opened_version=version)
+    assert "does not say which version" in refused_page(browser, user_page(owner), form, owner, *held)
