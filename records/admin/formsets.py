@@ -14,7 +14,7 @@ from records.admin.versions import CONFLICT, OPENED, LogPosition
 from records.models import Record
 
 REFUSED = (
-    "Nothing was saved, because {count} {rows} below {have} changed after the page was opened. Your input is kept. "
+    "Nothing was saved, because {count} {rows} below {verb} changed after the page was opened. Your input is kept. "
     'Save again to overwrite what is stored now, or <a href="">discard your input</a>.'
 )
 
@@ -67,7 +67,7 @@ class VersionedFormSet(BaseModelFormSet):  # type: ignore[type-arg]
         super().clean()
         count = sum(form.concurrent_change is not None for form in self.initial_forms)
         if count:
-            words = {"rows": "rows", "have": "have"} if count > 1 else {"rows": "row", "have": "has"}
+            words = {"rows": "rows", "verb": "were"} if count > 1 else {"rows": "row", "verb": "was"}
             raise ValidationError(format_html(REFUSED, count=count, **words), code=CONFLICT)
 
 

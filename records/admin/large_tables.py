@@ -1,6 +1,6 @@
 """Base classes for tables of any size: no page counts or loads all rows."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import TO_FIELD_VAR
@@ -22,6 +22,9 @@ class FormMixin(FormOptions, admin.ModelAdmin):  # type: ignore[type-arg]
     """Use forms that report a lost race and leave untouched fields unchanged."""
 
     change_form_template = "records/change_form.html"
+
+    class Media:
+        css: ClassVar[Any] = {"all": ("records/admin.css",)}
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
         if request.method == "POST" and object_id is not None:

@@ -96,7 +96,7 @@ class ConcurrentChange:
         if opened is None:
             headline = f"Nothing was saved: the form does not say which version of this {name} it was opened with."
             return cls(headline, [], 0)
-        what = "has changed"
+        what = "was changed"
         if stored.is_deleted != opened.is_deleted:
             what = "was deleted" if stored.is_deleted else "was restored"
         lines = describe_changes(type(row), row.pk, opened.last_entry) if isinstance(row, Record) else []

@@ -239,6 +239,7 @@ def test_deleted_row_is_a_conflict(browser, stock):
     page = conflict_page(browser, stock, form | {"price": "12"})
     assert "this stock was deleted after the form was opened" in page
     assert "Deleted by ada just now" in page
+    assert "The stock stays deleted either way." in page
 
 
 def test_restored_row_is_a_conflict(browser, stock):

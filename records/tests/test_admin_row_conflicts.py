@@ -77,7 +77,7 @@ def test_changed_row_of_a_list_refuses_all_rows(browser, stocks):
     browser.post(STOCKS, edit(form, stocks[0], price="11"))
     submitted = edit(edit(form, stocks[0], price="12"), stocks[1], quantity="7")
     page = refused_page(browser, STOCKS, submitted, *stocks)
-    assert "Nothing was saved, because 1 row below has changed" in page
+    assert "Nothing was saved, because 1 row below was changed" in page
     assert "Changed by ada just now: price 146.78 → 11" in page
     assert page.count("Stored now: 11") == 1
     assert edit(list_form(page), stocks[0], price="12", quantity="10") == list_form(page)
