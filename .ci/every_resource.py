@@ -24,7 +24,7 @@ from transactions.tests.factories import make_transaction
 
 from stocks.models import Stock
 from records.audit.models import AuditEntry
-from records.tests.browser import filled_form
+from records.tests.browser import filled_form, opened_form
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -366,7 +366,7 @@ def test_admin_saves_json_unchanged(browser, owner, value):
     assert browser.post(path, form).status_code == 302
     assert (Note.objects.get(pk=note.pk).data, Note.objects.get(pk=note.pk).version) == (note.data, 1)
     for typed in ("[]", "{}", "0"):
-        assert browser.post(path, form | {"data": typed}).status_code == 302
+        assert browser.post(path, opened_form(browser, path) | {"data": typed}).status_code == 302
         assert str(Note.objects.get(pk=note.pk).data) == typed
 
 
