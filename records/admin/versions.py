@@ -174,14 +174,17 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.is_gone:
             self.add_error(None, f"This {self.instance._meta.verbose_name} does not exist any more. Reload the page.")
             return True
-        if not self.is_stale or not self._has_effect():
+        if not self.is_stale:
+            return False
+        # Also in a row that is not refused: if the page is displayed again, the next save must not restore old values.
+        for name in self.stored.digests.keys() - set(self.changed_data):
+            self._display_stored(name)
+        if not self._has_effect():
             return False
         self.concurrent_change = ConcurrentChange.between(self.opened, self.stored, self.instance)
-        for name in self.stored.digests:
-            if name not in self.changed_data:
-                self._display_stored(name)
-            elif self.opened is None or self._is_changed_by_others(name):
-                self.add_error(name, ValidationError(f"Stored now: {self._stored_text(name)}", code=CONFLICT))
+        for name in self.changed_data:
+            if self.opened is None or self._is_changed_by_others(name):
+                self._add_stored(name)
         text = str(self.concurrent_change) if self.is_row else self.concurrent_change.headline
         self.add_error(None, ValidationError(text, code=CONFLICT))
         return True
@@ -205,7 +208,11 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
         field.bound_data = lambda data, initial: initial
         self.errors.pop(name, None)
 
-    def _stored_text(self, name: str) -> str:
+    def _add_stored(self, name: str) -> None:
+        """Display the stored value of a field next to the input of the user."""
+        if name not in self.stored.digests:
+            return  # not a field of the row
         column = self.instance._meta.get_field(name)
         is_secret = column.name in getattr(self.instance, "secret_fields", ())
-        return "a value that is not displayed" if is_secret else value_text(column, self.initial[name])
+        text = "a value that is not displayed" if is_secret else value_text(column, self.initial[name])
+        self.add_error(name, ValidationError(f"Stored now: {text}", code=CONFLICT))

@@ -110,6 +110,24 @@ def test_untouched_cell_of_a_refused_row_takes_the_stored_value(browser, stocks)
 
 
 @pytest.mark.usefixtures("editable_list")
+def test_unedited_row_of_a_refused_list_is_not_reverted(browser, stocks):
+    form = open_list(browser)
+    browser.post(STOCKS, edit(edit(form, stocks[0], price="11"), stocks[1], price="21"))
+    page = refused_page(browser, STOCKS, edit(form, stocks[0], price="12"), *stocks)
+    assert browser.post(STOCKS, list_form(page)).status_code == 302
+    assert [row["price"] for row in columns(*stocks)] == [12, 21, 30]
+
+
+@pytest.mark.usefixtures("editable_list")
+def test_unedited_row_of_an_invalid_list_is_not_reverted(browser, stocks):
+    form = open_list(browser)
+    browser.post(STOCKS, edit(form, stocks[0], price="11"))
+    page = refused_page(browser, STOCKS, edit(form, stocks[1], price="abc"), *stocks)
+    assert browser.post(STOCKS, edit(list_form(page), stocks[1], price="5")).status_code == 302
+    assert [row["price"] for row in columns(*stocks)] == [11, 5, 30]
+
+
+@pytest.mark.usefixtures("editable_list")
 def test_refused_list_displays_each_row_with_its_form(browser, stocks):
     path = f"{STOCKS}?o=4"  # by price
     form = list_form(browser.get(path).content.decode())
@@ -233,6 +251,16 @@ def test_inline_row_that_the_user_did_not_edit_is_no_conflict(browser, owner, he
     browser.post(user_page(owner), edit(opened_form(browser, user_page(owner)), held[0], price="11"))
     assert browser.post(user_page(owner), edit(form, held[1], price="12")).status_code == 302
     assert [row["price"] for row in columns(*held)] == [11, 12, 30]
+
+
+def test_unedited_rows_of_a_refused_form_are_not_reverted(browser, owner, held):
+    form = opened_form(browser, user_page(owner)) | {"phone_number": "+49 30 1234"}
+    first = opened_form(browser, user_page(owner)) | {"age": "7"}
+    browser.post(user_page(owner), edit(first, held[0], price="11"))
+    page = refused_page(browser, user_page(owner), form, owner, *held)
+    assert browser.post(user_page(owner), filled_form(page)).status_code == 302
+    assert [row["price"] for row in columns(*held)] == [11, 20, 30]
+    assert (columns(owner)[0]["age"], columns(owner)[0]["phone_number"]) == (7, "+49 30 1234")
 
 
 def test_changed_row_of_an_inline_is_not_deleted(browser, owner, held):
