@@ -114,7 +114,7 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
 
     #: Whether the form is a row of a list or of an inline. Those submit all rows: only edited ones are checked.
     is_row = False
-    #: Whether the form was submitted for a row that does not exist any more.
+    #: Whether the form was submitted for a row that was removed since, or moved to another form.
     is_gone = False
     concurrent_change: ConcurrentChange | None = None
     log_position: LogPosition
@@ -123,6 +123,8 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.log_position = LogPosition()
         if not self.instance._state.adding:
+            for field in self.fields.values():
+                field.show_hidden_initial = False  # Django would compare the input with it, not with the stored value
             # Lazy: a form that is saved needs no new signature.
             self.fields[OPENED] = OpenedField(required=False, initial=lazy(lambda: self.signature, str)())
 
@@ -172,7 +174,9 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
     def refuse_if_stale(self) -> bool:
         """Add errors and return True if saving the form could overwrite what others have changed."""
         if self.is_gone:
-            self.add_error(None, f"This {self.instance._meta.verbose_name} does not exist any more. Reload the page.")
+            self.add_error(
+                None, f"This {self.instance._meta.verbose_name} is not in the list any more. Reload the page."
+            )
             return True
         if not self.is_stale:
             return False

@@ -159,7 +159,7 @@ def test_row_of_a_list_that_is_gone_is_reported(browser, stocks):
     form = open_list(browser)
     Stock.objects.filter(pk=stocks[0].pk).purge()
     page = refused_page(browser, STOCKS, edit(form, stocks[1], price="12"), *stocks[1:])
-    assert "This stock does not exist any more. Reload the page." in page
+    assert "This stock is not in the list any more. Reload the page." in page
 
 
 @pytest.mark.usefixtures("editable_list")
@@ -283,7 +283,7 @@ def test_row_of_an_inline_that_is_gone_is_reported(browser, owner, held):
     form = opened_form(browser, user_page(owner))
     Stock.objects.filter(pk=held[0].pk).purge()
     page = refused_page(browser, user_page(owner), edit(form, held[1], price="12"), owner, *held[1:])
-    assert "This stock does not exist any more. Reload the page." in page
+    assert "This stock is not in the list any more. Reload the page." in page
 
 
 def test_stock_of_another_owner_cannot_be_changed_in_an_inline(browser, owner, held, make_stock):
