@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -324,15 +325,39 @@ def test_one_of_many_simultaneous_changes_of_groups_wins(browser, make_user):
     assert user.groups.count() == 1
 
 
-def submit_together(path, forms) -> list:
-    barrier = Barrier(len(forms))
+@pytest.mark.django_db(transaction=True)
+def test_concurrent_increments_lose_nothing(browser, stock):
+    clients = [Client(raise_request_exception=False) for _ in range(4)]
+    for client in clients:
+        client.force_login(browser.user)
 
-    def submit(client, form):
+    def increment(client):
+        for _ in range(5):
+            status = 200
+            while status == 200:
+                form = opened_form(client, page_of(stock))
+                quantity = str(int(form["quantity"][0]) + 1)
+                status = client.post(page_of(stock), form | {"quantity": quantity}).status_code
+            assert status == 302
+
+    run_together([partial(increment, client) for client in clients])
+    assert (columns(stock)["quantity"], columns(stock)["version"]) == (30, 21)
+
+
+def submit_together(path, forms) -> list:
+    return run_together([partial(client.post, path, form) for client, form in forms])
+
+
+def run_together(operations) -> list:
+    """Run the functions in parallel threads, each with its own connection, and return their results."""
+    barrier = Barrier(len(operations))
+
+    def run(operation):
         try:
             barrier.wait()
-            return client.post(path, form)
+            return operation()
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(len(forms)) as pool:
-        return [future.result() for future in [pool.submit(submit, *item) for item in forms]]
+    with ThreadPoolExecutor(len(operations)) as pool:
+        return list(pool.map(run, operations))
