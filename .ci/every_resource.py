@@ -19,13 +19,15 @@ from notes.tests.factories import make_note
 from order_lines.tests.factories import make_order_line, order_line_values
 from orders.models import Order
 from orders.tests.factories import make_order, order_values
+from people.models import Person
 from products.tests.factories import make_product
 from transactions.models import Transaction
 from transactions.tests.factories import make_transaction
 
 from stocks.models import Stock
 from records.audit.models import AuditEntry
-from records.tests.browser import filled_form
+from records.tests.browser import filled_form, opened_form
+from records.tests.factories import any_value, create_row
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -367,8 +369,27 @@ def test_admin_saves_json_unchanged(browser, owner, value):
     assert browser.post(path, form).status_code == 302
     assert (Note.objects.get(pk=note.pk).data, Note.objects.get(pk=note.pk).version) == (note.data, 1)
     for typed in ("[]", "{}", "0"):
-        assert browser.post(path, form | {"data": typed}).status_code == 302
+        assert browser.post(path, opened_form(browser, path) | {"data": typed}).status_code == 302
         assert str(Note.objects.get(pk=note.pk).data) == typed
+
+
+@pytest.mark.parametrize("model", [Gadget, Person])
+def test_unedited_fields_of_every_type_take_what_others_have_stored(browser, owner, model):
+    row = create_row(model, **({"owner": owner.user} if model is Gadget else {}))
+    path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{row.pk}/change/"
+    form = opened_form(browser, path)
+    fields = [field for field in model._meta.concrete_fields if field.editable and field.name not in {"id", "owner"}]
+    stored = {field.attname: any_value(field) for field in fields if not field.is_relation}
+    models.QuerySet(model).filter(pk=row.pk).update(version=models.F("version") + 1, **stored)
+    answer = browser.post(path, form)
+    assert list(answer.context["adminform"].form.errors) == ["__all__"]
+    before = models.QuerySet(model).filter(pk=row.pk).values().get()
+    shown, others = filled_form(answer.content.decode()), {"csrfmiddlewaretoken", "opened_version"}
+    assert {name: value for name, value in opened_form(browser, path).items() if name not in others} == {
+        name: value for name, value in shown.items() if name not in others
+    }
+    assert browser.post(path, shown).status_code == 302
+    assert models.QuerySet(model).filter(pk=row.pk).values().get() == before
 
 
 def test_admin_refuses_invalid_values(browser, owner):

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -17,6 +17,7 @@ from django.utils.text import Truncator
 
 from records.admin.change_lists import refuse_long_search
 from records.admin.large_tables import ReadOnlyAdmin
+from records.admin.log_text import with_usernames
 from records.audit.models import AuditEntry
 from records.audit.reversal import record_models
 from records.audit.undo import undo
@@ -27,14 +28,6 @@ from records.rest.errors import ConflictResponse
 
 #: Digits of the largest number that is certainly a bigint.
 MAX_ID_DIGITS = 18
-
-
-def with_usernames(entries: QuerySet[Any]) -> QuerySet[Any]:
-    """Annotate each entry with the `username` of its actor, or null if the user no longer exists."""
-    user_model: Any = get_user_model()
-    usernames = user_model.all_objects.filter(pk=OuterRef("user_id")).values(user_model.USERNAME_FIELD)
-    annotated: QuerySet[Any] = entries.annotate(username=Subquery(usernames[:1]))
-    return annotated
 
 
 def readable_changes(entry: AuditEntry) -> list[tuple[str, str, str]]:

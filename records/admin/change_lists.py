@@ -68,6 +68,26 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 class BoundedChangeList(ChangeList):
     """Sort only by what an index serves, and end at the last page of the paginator."""
 
+    formset: Any = None
+    _result_list: Any = None
+
+    @property
+    def result_list(self) -> Any:
+        is_submitted = self.formset is not None and self.formset.is_bound
+        return self._submitted_rows if is_submitted else self._result_list
+
+    @result_list.setter
+    def result_list(self, rows: Any) -> None:
+        self._result_list = rows
+
+    @cached_property
+    def _submitted_rows(self) -> list[Any]:
+        """Return the rows of the submitted forms. The list may contain them in another order or no longer."""
+        instances = [form.instance for form in self.formset.initial_forms]
+        rows = self.root_queryset.filter(pk__in=[row.pk for row in instances if row.pk is not None])
+        stored = {row.pk: row for row in self.apply_select_related(rows)}
+        return [stored.get(row.pk, row) for row in instances]
+
     def get_ordering_field(self, field_name: Any) -> Any:
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 

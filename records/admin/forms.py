@@ -1,17 +1,16 @@
 """Forms of the admin that change only the fields that the user edited."""
 
-import re
 from collections.abc import Hashable
-from datetime import datetime, time
 from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django.forms.widgets import Input
 from django.utils.functional import cached_property
 
+from records.admin.form_values import displayed_value, newlines_as_lf, submitted_value
+from records.admin.versions import VersionedForm
 from records.models import SoftDeletable
 
 
@@ -39,7 +38,7 @@ def preserve_empty_values(db_field: "models.Field[Any, Any]", field: Any) -> Any
     return field
 
 
-class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
+class RecordForm(VersionedForm):
     """A form that leaves untouched fields exactly as they are stored.
 
     A page cannot represent every value: browsers normalize line breaks, and inputs drop microseconds. A field counts as
@@ -71,9 +70,12 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
 
     @cached_property
     def changed_data(self) -> list[str]:
-        return [name for name in super().changed_data if not self._is_untouched(name)]
+        changed = [name for name in super().changed_data if not self._is_untouched(name)]
+        return [name for name in changed if self.is_edited(name)] if self.is_stale else changed
 
     def _post_clean(self) -> None:
+        if self.refuse_if_stale():
+            return
         untouched = {} if self.instance._state.adding else self._untouched_values()
         self.cleaned_data |= untouched
         self._untouched_names = set(untouched)
@@ -108,11 +110,9 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.instance._state.adding or name not in self.initial or isinstance(field, forms.ModelChoiceField):
             return False
         try:
-            submitted = field.clean(self[name].data)
-            displayed = _displayed_value(field, self.initial[name])
+            return bool(submitted_value(self[name]) == displayed_value(field, self.initial[name]))
         except ValidationError:
             return False
-        return bool(_as_single_line(field, submitted) == _as_single_line(field, displayed))
 
     def _normalize_newlines(self) -> None:
         """Replace the CRLF that browsers submit by LF, before the length of the text is checked."""
@@ -120,23 +120,5 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         for name, field in self.fields.items():
             key = self.add_prefix(name)
             if isinstance(field.widget, forms.Textarea) and (text := data.get(key)):
-                data[key] = _newlines_as_lf(text)
+                data[key] = newlines_as_lf(text)
         self.data = data
-
-
-def _newlines_as_lf(text: str) -> str:
-    return re.sub(r"\r\n?", "\n", text)
-
-
-def _displayed_value(field: forms.Field, stored: Any) -> Any:
-    """Return the value that an unedited input submits for a stored value."""
-    value = field.prepare_value(stored)
-    if isinstance(value, (datetime, time)) and not field.widget.supports_microseconds:
-        return value.replace(microsecond=0)
-    return field.to_python(_newlines_as_lf(value) if isinstance(value, str) else value)
-
-
-def _as_single_line(field: forms.Field, value: Any) -> Any:
-    """Remove the line breaks from the value of a single-line input, as browsers do."""
-    is_single_line = isinstance(value, str) and isinstance(field.widget, Input)
-    return re.sub(r"[\r\n]", "", value).strip() if is_single_line else value

@@ -1,19 +1,19 @@
 """The admin of records: soft deletion, restoring, and the history from the audit log."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext, unquote
-from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.core.exceptions import PermissionDenied
-from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from records.admin.audit_log import audit_log_url, render_changes, with_usernames
+from records.admin.audit_log import audit_log_url, render_changes
 from records.admin.change_lists import DeletedFilter
+from records.admin.form_options import RecordOptions
 from records.admin.large_tables import LargeTableAdmin
+from records.admin.log_text import with_usernames
 from records.admin.selections import iter_batches
 from records.audit.models import AuditEntry
 from records.models import SoftDeletable
@@ -23,20 +23,13 @@ from records.models.relations import cascades_delete
 HISTORY_LENGTH = 100
 
 
-class RecordAdmin(LargeTableAdmin):
+class RecordAdmin(RecordOptions, LargeTableAdmin):
     """Delete rows as their model does: softly and reversibly where the model is SoftDeletable."""
 
     list_display: Any = ("__str__", "created_at")
     ordering = ("-id",)
     actions = ("restore_selected",)
-    formfield_overrides: ClassVar[Any] = {models.URLField: {"assume_scheme": "https"}}
     object_history_template = "records/history.html"
-    record_fields: tuple[str, ...] = ("created_at", "updated_at", "version")
-    deletion_fields: tuple[str, ...] = ("deleted_at", "deleted_by", "deletion_reason")
-
-    @property
-    def is_soft(self) -> bool:
-        return issubclass(self.model, SoftDeletable)
 
     # Lists
 
@@ -55,25 +48,6 @@ class RecordAdmin(LargeTableAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     # Forms
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        fields = self.record_fields + (self.deletion_fields if self.is_soft else ())
-        return (*super().get_readonly_fields(request, obj), *fields)
-
-    def get_autocomplete_fields(self, request: HttpRequest) -> Any:
-        """Return every searchable foreign key: a select element would contain all rows of the other table."""
-        names = super().get_autocomplete_fields(request)
-        keys = [field for field in self.opts.concrete_fields if isinstance(field, models.ForeignKey)]
-        return (*names, *(key.name for key in keys if self._is_searchable(key) and key.name not in names))
-
-    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        if not self._is_searchable(db_field):
-            kwargs["widget"] = ForeignKeyRawIdWidget(db_field.remote_field, self.admin_site)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def _is_searchable(self, key: Any) -> bool:
-        target: Any = self.admin_site._registry.get(key.related_model)
-        return target is not None and bool(target.search_fields)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:

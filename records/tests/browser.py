@@ -14,6 +14,11 @@ def filled_form(page: str, name: str = "") -> dict[str, list[str]]:
     return parser.forms[name] if name else max(parser.forms.values(), key=len)
 
 
+def opened_form(client, path: str, name: str = "") -> dict[str, list[str]]:
+    """Open a page, and return what a browser submits for its unchanged form."""
+    return filled_form(client.get(path).content.decode(), name)
+
+
 class _Forms(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

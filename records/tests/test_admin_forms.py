@@ -8,14 +8,15 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.http import QueryDict
 from django.test import Client
 
 from records.admin import RecordAdmin
 from records.admin.forms import RecordForm, form_class_kwargs
 from records.audit.models import AuditEntry
-from records.tests.browser import filled_form
+from records.tests.browser import filled_form, opened_form
+from records.tests.factories import create_row
 from users.models import User
 
 AWKWARD_USERS = {
@@ -126,6 +127,42 @@ def test_every_changeable_model_uses_record_form():
     } | {Group}
     for model in changeable:
         assert issubclass(admin.site._registry[model].form, RecordForm), model
+
+
+CHANGEABLE = [model for model, options in admin.site._registry.items() if isinstance(options, RecordAdmin)]
+NULLABLE = [(model, column.name) for model in CHANGEABLE for column in model._meta.concrete_fields if column.null]
+TEXTS = [
+    (model, column.name)
+    for model in CHANGEABLE
+    for column in model._meta.concrete_fields
+    if isinstance(column, (models.CharField, models.TextField)) and (column.null or column.blank)
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"), [(*item, None) for item in NULLABLE] + [(*item, "") for item in TEXTS]
+)
+def test_null_stays_null_and_empty_text_stays_empty(superuser_client, model, name, value):
+    row = create_row(model)
+    try:
+        with transaction.atomic():
+            models.QuerySet(model).filter(pk=row.pk).update(**{name: value})
+    except IntegrityError:
+        pytest.skip(f"A constraint refuses {value!r} in {name}.")
+    assert_untouched(superuser_client, row)
+
+
+def test_saving_an_unchanged_form_says_so(superuser_client, make_stock):
+    stock = make_stock(superuser_client.user)
+    answer = superuser_client.post(page_of(stock), opened_form(superuser_client, page_of(stock)), follow=True)
+    assert [str(message) for message in answer.context["messages"]] == ["No changes were made to the stock."]
+
+
+def test_saving_a_changed_form_says_so(superuser_client, make_stock):
+    stock = make_stock(superuser_client.user)
+    form = opened_form(superuser_client, page_of(stock)) | {"price": "3", "_continue": "1"}
+    answer = superuser_client.post(page_of(stock), form, follow=True)
+    assert "was changed successfully" in str(next(iter(answer.context["messages"])))
 
 
 def test_equivalent_spelling_is_not_a_change(superuser_client, make_user, make_stock):

@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver
 
 from records.audit.models import AuditEntry
+from records.tests.browser import opened_form
 from stocks.models import Stock
 from users.models import LAST_SUPERUSER_MESSAGE, Identity, QueuedMail, RateLimit, Session, User
 
@@ -143,12 +144,13 @@ def test_row_of_every_other_model_is_deleted(superuser_client, rows, model):
 
 
 def test_last_superuser_cannot_be_deleted_or_deactivated(superuser_client):
+    page = f"{USERS}{superuser_client.user.pk}/change/"
+    form = opened_form(superuser_client, page)
+    deactivated = {name: value for name, value in form.items() if name != "is_active"}
     answers = [
         superuser_client.get(f"{USERS}{superuser_client.user.pk}/delete/"),
         superuser_client.post(f"{USERS}{superuser_client.user.pk}/delete/", {"post": "yes"}),
-        superuser_client.post(
-            f"{USERS}{superuser_client.user.pk}/change/", {"username": superuser_client.user.username}
-        ),
+        superuser_client.post(page, deactivated),
     ]
     assert [LAST_SUPERUSER_MESSAGE in answer.content.decode() for answer in answers] == [True] * 3
     assert User.objects.superusers().get() == superuser_client.user

@@ -11,6 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from records.audit.models import AuditEntry
 from records.audit.reversal import record_models
 from records.models.changes import Change
+from records.tests.browser import opened_form
 from records.tests.factories import create_row
 from stocks.models import Stock
 from users.models import User
@@ -228,7 +229,7 @@ def test_purge_of_a_stock_keeps_entries_of_its_owner(owner, entry, make_stock):
 def test_purge_erases_admin_log_entries(client, make_user, owner):
     client.force_login(make_user(is_staff=True, is_superuser=True))
     page = f"/admin/users/user/{owner.user.pk}/change/"
-    client.post(page, {"username": "renamed", "email": owner.user.email, "is_active": "on"})
+    client.post(page, opened_form(client, page) | {"username": "renamed"})
     assert LogEntry.objects.get().object_repr == "renamed"
     User.all_objects.filter(pk=owner.user.pk).purge()
     assert (LogEntry.objects.get().object_repr, LogEntry.objects.get().change_message) == ("", "")

@@ -15,6 +15,7 @@ from django.test import Client as Browser
 
 from records.db.case import simple_upper
 from records.db.text import CAPITALS, StartsWithCapital, validate_line, validate_lines
+from records.tests.browser import opened_form
 from users.models import User
 from users.models.user import CAPITALS as USER_CAPITALS
 
@@ -200,9 +201,8 @@ def encoded(text):
 def test_admin_refuses_invisible_characters(superuser, owner, character):
     browser = Browser()
     browser.force_login(superuser.user)
-    form = browser.get(f"/admin/users/user/{owner.user.pk}/change/").context["adminform"].form
-    data = {name: value for name, value in form.initial.items() if isinstance(value, str)}
-    page = browser.post(f"/admin/users/user/{owner.user.pk}/change/", data | {"name": f"Ada{character}x"})
+    path = f"/admin/users/user/{owner.user.pk}/change/"
+    page = browser.post(path, opened_form(browser, path) | {"name": f"Ada{character}x"})
     assert page.status_code == 200
     assert list(page.context["adminform"].form.errors) == ["name"]
 

@@ -287,8 +287,15 @@ def body(request, route, row, caller):
     if route in BODIES:
         return BODIES[route](caller.user or request.getfixturevalue("owner").user)
     if route.startswith("/admin/"):
-        return ADMIN_FORM | {"_selected_action": row.pk if row else "", "owner": caller.user.pk if caller.user else ""}
+        chosen = {"_selected_action": row.pk if row else "", "owner": caller.user.pk if caller.user else ""}
+        return ADMIN_FORM | chosen | opened_version(caller, route, row)
     return None
+
+
+def opened_version(caller, route, row) -> dict[str, str]:
+    """Return the hidden field of a change form, if the caller can open it."""
+    page = caller.get(route.format(object_id=row.pk)).content.decode() if route.endswith("/change/") else ""
+    return dict(re.findall('name="(opened_version)" value="([^"]+)"', page))
 
 
 def outcome(answer, row) -> str:

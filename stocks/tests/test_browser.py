@@ -119,6 +119,23 @@ def test_superuser_adds_a_stock_in_the_admin_with_autocomplete(page, log_in, mak
     assert Stock.objects.get(name="MSFT").owner.username == "grace"
 
 
+@pytest.mark.parametrize("keeps_input", [True, False])
+def test_second_tab_of_the_admin_sees_what_the_first_has_changed(page, log_in, make_user, make_stock, keeps_input):
+    stock = make_stock(make_user(username="grace", password=PASSWORD, is_staff=True, is_superuser=True))
+    path = f"/admin/stocks/stock/{stock.pk}/change/"
+    log_in(stock.owner, path)
+    first = page.context.new_page()
+    first.goto(path)
+    for tab, price in ((first, "11"), (page, "12")):
+        tab.fill("[name=price]", price)
+        tab.click("[name=_save]")
+    assert "Changed by grace" in page.inner_text(":focus")
+    assert page.inner_text(".field-price .errorlist") == "Stored now: 11"
+    page.click("[name=_save]" if keeps_input else "text=Discard your input")
+    page.wait_for_selector(".messagelist .success" if keeps_input else "form:not(:has(.concurrent-change))#stock_form")
+    assert Stock.objects.get(pk=stock.pk).price == (12 if keeps_input else 11)
+
+
 def test_staff_delete_and_restore_in_the_admin(page, log_in, make_user, make_stock):
     staff = make_user(password=PASSWORD, is_staff=True)
     staff.user_permissions.set(Permission.objects.filter(content_type__app_label="stocks"))

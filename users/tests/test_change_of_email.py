@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from conftest import PASSWORD, Client, mailed_token
 from records.audit.models import AuditEntry
+from records.tests.browser import opened_form
 from users.mail_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, mail_token
 from users.models import RateLimit, Session, User
 from users.oidc.claims import ProviderClaims
@@ -284,10 +285,8 @@ def browser(superuser):
 
 
 def submit_user_form(browser, user, **changes):
-    fields = browser.get(f"/admin/users/user/{user.pk}/change/").context["adminform"].form
-    values = {name: fields.initial.get(name) for name in fields.fields} | changes
-    form = {name: value for name, value in values.items() if value not in (None, False, [])}
-    return browser.post(f"/admin/users/user/{user.pk}/change/", form, format="multipart")
+    page = f"/admin/users/user/{user.pk}/change/"
+    return browser.post(page, opened_form(browser, page) | changes, format="multipart")
 
 
 def test_address_changed_in_the_admin_notifies_both_addresses(browser, ada):

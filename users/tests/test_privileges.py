@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from conftest import PASSWORD, Client
 from records.audit.models import AuditEntry
+from records.tests.browser import opened_form
 from users.models import Identity, RateLimit, Session, User
 
 CLERK_PERMISSIONS = (
@@ -186,9 +187,13 @@ def test_undo_query_count_is_constant(clerk, superuser, make_user):
 # The admin
 
 
-def form_of(user, **changes):
+def change(browser, user, **changes):
+    """Submit the form of the user with these changes; None stands for an empty checkbox."""
+    page = f"/admin/users/user/{user.pk}/change/"
+    opened = opened_form(browser, page) if browser.get(page).status_code == 200 else {}
     fields = {"username": user.username, "email": user.email, "is_active": "on", "is_staff": "on"}
-    return {name: value for name, value in (fields | changes).items() if value is not None}
+    form = {name: value for name, value in (opened | fields | changes).items() if value is not None}
+    return browser.post(page, form)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +201,9 @@ def form_of(user, **changes):
 )
 def test_account_of_stronger_staff_cannot_be_changed_in_the_admin(browser, stronger, equal, changes):
     before = row_of(stronger)
-    assert browser.post(f"/admin/users/user/{stronger.pk}/change/", form_of(stronger, **changes)).status_code == 403
+    assert change(browser, stronger, **changes).status_code == 403
     assert row_of(stronger) == before
-    assert browser.post(f"/admin/users/user/{equal.pk}/change/", form_of(equal, **changes)).status_code == 302
+    assert change(browser, equal, **changes).status_code == 302
 
 
 def test_password_of_stronger_staff_cannot_be_set_in_the_admin(browser, stronger, equal):
@@ -257,7 +262,7 @@ def test_staff_cannot_grant_permissions_in_the_admin(browser, equal, stronger, f
         "groups": Group.objects.create(name="all").pk,
         "user_permissions": Permission.objects.get(codename="change_stock").pk,
     }
-    browser.post(f"/admin/users/user/{equal.pk}/change/", form_of(equal, **{field: values[field]}))
+    assert change(browser, equal, phone_number="+49 30 1234", **{field: values[field]}).status_code == 302
     equal = User.objects.get(pk=equal.pk)
     assert (equal.is_superuser, equal.user_permissions.exists()) == (False, False)
     assert not equal.groups.filter(name="all").exists()
@@ -327,8 +332,8 @@ def test_session_deletion_query_count_is_constant(browser, make_user):
 
 def save_group(browser, group, *codenames):
     permission_ids = list(Permission.objects.filter(codename__in=codenames).values_list("pk", flat=True))
-    page = f"{group.pk}/change" if group else "add"
-    return browser.post(f"/admin/auth/group/{page}/", {"name": "clerks", "permissions": permission_ids})
+    page = f"/admin/auth/group/{f'{group.pk}/change' if group else 'add'}/"
+    return browser.post(page, opened_form(browser, page) | {"name": "clerks", "permissions": permission_ids})
 
 
 def test_staff_give_a_group_only_permissions_they_hold(browser, clerk):
