@@ -313,3 +313,31 @@ def other_connection_lock(user_id):
         yield
     finally:
         other.close()
+
+
+# Bulk writes
+
+
+def test_bulk_change_composes_with_versions_keys_and_dry_runs(owner, make_stock):
+    stocks = [make_stock(owner.user) for _ in range(3)]
+    body = [{"id": stock.pk, "version": 1, "price": 5} for stock in stocks]
+    rehearsed = keyed(owner.patch, f"{STOCKS}?dry_run=true", body)
+    assert (rehearsed.status_code, rehearsed.headers["X-Dry-Run"]) == (200, "true")
+    assert not IdempotencyKey.objects.exists()
+    assert set(Stock.objects.filter(owner=owner.user).values_list("version", flat=True)) == {1}
+    assert_replayed(*(keyed(owner.patch, STOCKS, body) for _ in range(2)))
+    assert set(Stock.objects.filter(owner=owner.user).values_list("version", flat=True)) == {2}
+    assert keyed(owner.patch, STOCKS, body, key="other").status_code == 400
+
+
+def test_bulk_answer_that_is_too_large_for_a_key_writes_nothing(owner):
+    assert keyed(owner.post, STOCKS, [STOCK] * 1000).status_code == 422
+    assert not Stock.objects.filter(owner=owner.user).exists()
+    assert owner.post(STOCKS, [STOCK] * 1000).status_code == 201
+
+
+def test_partly_successful_bulk_write_is_answered_again(owner):
+    first, second = post_twice(owner, f"{STOCKS}?atomic=false", [STOCK, {**STOCK, "price": 0}])
+    assert first.status_code == 207
+    assert_replayed(first, second)
+    assert Stock.objects.filter(owner=owner.user).count() == 1
