@@ -379,11 +379,12 @@ def two_workers(database_url):
 def responses(server, method, path, body=None, **headers):
     """Yield the responses to a request, which is repeated while there is none, as clients do."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    while True:
+    while server.process.poll() is None:
         with suppress(OSError, http.client.HTTPException):
             answer = server.request(method, path, body, headers)
             if answer.status not in {409, 503}:
                 yield answer
+        time.sleep(0.01)
 
 
 def first_response(*args, **headers):
@@ -413,6 +414,26 @@ def test_concurrent_increments_through_two_workers_lose_nothing(two_workers):
     keys = map(str, itertools.count())
     in_threads(lambda: [increment(two_workers, path, headers, keys) for _ in range(10)], 4)
     assert json.loads(first_response(two_workers, "GET", path, **headers).text)["quantity"] == 41
+
+
+def test_write_is_done_once_although_workers_are_killed(two_workers):
+    headers = two_workers.login()
+    body = {"name": f"K{os.getpid() % 10**6}", "price": 1.5, "quantity": 1}
+    keys = [f"killed-{number}" for number in range(30)]
+    queue = enumerate(keys * 2)
+
+    def post():
+        for position, key in queue:
+            if position == len(keys):  # once, because Granian ends when workers die too often
+                for worker in two_workers.workers():
+                    os.kill(worker, signal.SIGKILL)
+            yield key, first_response(two_workers, "POST", "/api/v1/stocks", body, Idempotency_Key=key, **headers)
+
+    answers = [answer for group in in_threads(lambda: list(post()), 4) for answer in group]
+    ids = {key: {json.loads(answer.text)["id"] for known, answer in answers if known == key} for key in keys}
+    assert all(len(found) == 1 for found in ids.values())
+    page = first_response(two_workers, "GET", f"/api/v1/stocks?name={body['name']}&size=1", **headers)
+    assert json.loads(page.text)["total"] == len(keys)
 
 
 def is_running(pid: int) -> bool:
