@@ -20,6 +20,7 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.functional import Promise
 
 from records import context
 from records.audit.models import AuditEntry
@@ -136,7 +137,8 @@ def filled(form, values):
     """Return what a browser submits for a form with some values replaced."""
     data = {}
     for name, field in form.fields.items():
-        value = values.get(name, form.initial.get(name))
+        value = values.get(name, form.get_initial_for_field(field, name))
+        value = str(value) if isinstance(value, Promise) else value  # the test client would send each letter
         if isinstance(field.widget, MultiWidget):
             data |= {f"{name}_{index}": part for index, part in enumerate(field.widget.decompress(value))}
         elif not isinstance(field, BooleanField):
